@@ -1,0 +1,49 @@
+"""One Pulumi stack is one deployment: from settings to an endpoint that has answered."""
+
+from __future__ import annotations
+
+import os
+
+import pulumi
+
+from infra import archive, model, sources
+from infra.faults import SettingsError
+from infra.planning import make_plan
+from infra.resources.deployment import Stack, StackArgs
+from infra.sources import PROJECT
+
+
+def main() -> None:
+    """The story: settings, plan, resources, outputs."""
+    stack = pulumi.get_stack()
+
+    # What the user said, judged whole; then the model, then everything that follows from both.
+    source = sources.from_pulumi(pulumi.runtime.get_config_env(), stack)
+    settings = sources.load(source, stack)
+    weights = model.read(settings.model.source, source.base)
+    plan = make_plan(stack, settings, weights)
+
+    # What the nodes will run to bring themselves there and stay there.
+    bootstrap = archive.build(PROJECT, say=pulumi.log.info)
+
+    # Network, bucket, secrets, addresses, nodes; last the record, once the endpoint has answered.
+    deployment = Stack(
+        StackArgs(
+            region=sources.require_region(source, os.environ),
+            profile=pulumi.Config("aws").get("profile"),
+            settings=settings,
+            plan=plan,
+            model=weights,
+            archive=bootstrap,
+        )
+    )
+
+    for name, value in deployment.outputs().items():
+        pulumi.export(name, value)
+
+
+try:
+    main()
+except (SettingsError, archive.ArchiveError) as error:
+    # A RunError is shown as its sentences alone: a traceback helps nobody to mend a setting.
+    raise pulumi.RunError(str(error)) from error

@@ -1,0 +1,105 @@
+"""The commands of `moe` and their options; each command's work is in a module of its own.
+
+Those modules are imported when their command runs: `moe plan` must not wait for boto3.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+
+StackOption = Annotated[str, typer.Option("--stack", "-s", help="Name of the stack.")]
+RegionOption = Annotated[str | None, typer.Option(help="AWS region; the stack file's by default.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@app.callback()
+def _root() -> None:
+    """Mixture-of-Experts models on AWS with vLLM."""
+
+
+@app.command()
+def plan(
+    *,
+    stack: StackOption = "rehearsal",
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="A stack file or a settings file.")
+    ] = None,
+    json_: JsonOption = False,
+    commands: Annotated[
+        bool, typer.Option(help="Print each node's command as one would paste it.")
+    ] = False,
+    user_data: Annotated[
+        str | None, typer.Option(metavar="NODE", help="Print the user data of a node.")
+    ] = None,
+) -> None:
+    """Show what will be built, before anything is. Reads no account."""
+    from infra.cli import plan as command  # noqa: PLC0415 - see the module's docstring
+
+    with _errors_as_sentences():
+        planned = command.load(stack, file)
+        if user_data is not None:
+            command.print_user_data(planned, user_data)
+        elif json_:
+            command.print_json(planned)
+        elif commands:
+            command.print_commands(planned)
+        else:
+            command.print_table(planned)
+
+
+@app.command()
+def status(
+    *,
+    stack: StackOption = "rehearsal",
+    bucket: Annotated[
+        str | None, typer.Option(help="The stack's bucket, if not the usual.")
+    ] = None,
+    region: RegionOption = None,
+    json_: JsonOption = False,
+    watch: Annotated[bool, typer.Option(help="Go on showing until interrupted.")] = False,
+) -> None:
+    """Show nodes, phases, seconds per phase, generation and endpoint. Reads S3 only."""
+    from infra.cli import status as command  # noqa: PLC0415 - see the module's docstring
+
+    with _errors_as_sentences():
+        command.run(command.Question(stack, bucket, region, json_, watch))
+
+
+@app.command()
+def leftovers(
+    *,
+    stack: StackOption = "rehearsal",
+    region: RegionOption = None,
+    delete: Annotated[bool, typer.Option(help="Delete what is found, after a question.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without a question.")] = False,
+) -> None:
+    """List what the account still has of a stack. Exit status 1 if there is anything."""
+    from infra.cli import leftovers as command  # noqa: PLC0415 - see the module's docstring
+
+    with _errors_as_sentences():
+        sys.exit(command.run(stack, region, delete=delete, yes=yes))
+
+
+@contextmanager
+def _errors_as_sentences() -> Iterator[None]:
+    """Our own errors are written for a person: print them, exit with 2, show no traceback."""
+    from infra.cli.errors import sentence_of  # noqa: PLC0415 - see the module's docstring
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        print(sentence, file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,119 @@
+"""`moe plan`: what will be built, as a table, JSON, shell commands or a node's user data."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from infra import model, sources
+from infra.cli.errors import UsageError
+from infra.names import bucket_name
+from infra.plan import plan as plans
+from infra.plan.topology import address_variable
+from infra.planning import make_plan
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan and the region that it is for, if that is said."""
+
+    plan: plans.Plan
+    region: str | None
+
+
+def load(stack: str, file: Path | None) -> Planned:
+    """Plan a stack of this project, or a file; SettingsError has all faults."""
+    if file is None:
+        path, base = sources.stack_file(stack), sources.PROJECT
+    else:
+        path, base = file, None
+    source = sources.read_file(path, base)
+    settings = sources.load(source, stack)
+    folder = model.read(settings.model.source, source.base)
+    return Planned(make_plan(stack, settings, folder), source.region)
+
+
+def print_json(planned: Planned) -> None:
+    """The plan as a document: the same settings give the same bytes."""
+    sys.stdout.write(plans.to_json(planned.plan))
+
+
+def print_user_data(planned: Planned, node: str) -> None:
+    """The cloud-config that a node boots with; the account's id is known only to AWS."""
+    from node_bootstrap import user_data  # noqa: PLC0415 - needed by this option alone
+
+    names = [n.name for n in planned.plan.nodes]
+    if node not in names:
+        raise UsageError(f"--user-data {node}: no such node; the plan has {', '.join(names)}")
+    bucket = bucket_name(planned.plan.stack, "0" * 12)
+    region = planned.region or "us-east-1"
+    sys.stdout.write(user_data.render(bucket=bucket, node=node, region=region).decode())
+
+
+def print_commands(planned: Planned) -> None:
+    """Each node's command for a shell; what only the deployment knows is a variable, set first."""
+    for group in planned.plan.groups:
+        for node in group.nodes:
+            print(f"# {node.name}: {node.position} of {group.name}, {node.instance_type}")
+            if group.data_parallel_size > 1:
+                print(f"{address_variable(group.primary.name)}=  # address of {group.primary.name}")
+            print("PRIMARY_INTERFACE=  # name of the interface that carries the node's address")
+            for name, parameter in node.secret_env.items():
+                print(f"export {name}=  # value of the SSM parameter {parameter}")
+            environment = [f"{key}={_quoted(value)}" for key, value in node.env.items()]
+            print(" \\\n  ".join([*environment, *_lines(node.argv)]) + "\n")
+
+
+def print_table(planned: Planned) -> None:
+    """The plan as a person reads it."""
+    plan, console = planned.plan, Console()
+    size = plan.model.size_bytes / 2**30
+    console.print(
+        f"[bold]{plan.stack}[/]: {plan.model.name} ({plan.model.architecture}, "
+        f"{plan.model.experts} experts, {size:.2f} GiB) on vLLM {plan.vllm_version}"
+    )
+    for group in plan.groups:
+        backend = group.all2all_backend
+        console.print(
+            f"\n[bold]{group.name}[/] ({group.role}): {len(group.nodes)} x {group.instance_type}, "
+            f"TP {group.tensor_parallel_size} x DP {group.data_parallel_size} = "
+            f"EP {group.expert_parallel_size}; all2all {backend.chosen} ({backend.reason}); "
+            f"KV cache {group.kv_cache_memory_bytes / 2**20:.0f} MiB per rank"
+        )
+        table = Table("node", "position", "ranks", "interfaces", "must have", "vLLM")
+        for node in group.nodes:
+            versions = ", ".join(f"{k} {v}" for k, v in node.software.distributions.items())
+            table.add_row(
+                node.name,
+                node.position,
+                f"{node.first_rank}-{node.first_rank + node.ranks - 1}",
+                str(len(node.network_interfaces)),
+                f"{node.hardware.cpus_min} vCPU, {node.hardware.memory_gib_min} GiB",
+                versions,
+            )
+        console.print(table)
+    ports = plan.ports
+    console.print(
+        f"ports: API {ports.api}, agents {ports.agent}, data-parallel RPC {ports.data_parallel_rpc}"
+    )
+
+
+def _quoted(text: str) -> str:
+    """Quoted for a shell, so that the placeholders of addresses still expand."""
+    return f'"{text}"' if "${" in text else shlex.quote(text)
+
+
+def _lines(argv: tuple[str, ...]) -> list[str]:
+    """The program in one line, then each flag with its value in a line of its own."""
+    lines = [""]
+    for word in argv:
+        if word.startswith("--"):
+            lines.append(word)
+        else:
+            lines[-1] = f"{lines[-1]} {_quoted(word)}".lstrip()
+    return lines

@@ -1,0 +1,171 @@
+"""`moe status`: how a stack is, read from its bucket alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from botocore.exceptions import ClientError
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from infra import report, wait
+from infra.cli.errors import UsageError
+from infra.cli.stack_region import session as session_of
+from infra.names import bucket_name
+from infra.readiness import Deployment
+from node_bootstrap.assignment import Assignment, assignment_key
+from node_bootstrap.jsondata import ContractError, from_json
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+WATCH_SECONDS = 2.0
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """The options of the command line."""
+
+    stack: str
+    bucket: str | None
+    region: str | None
+    json: bool
+    watch: bool
+
+
+def run(question: Question) -> None:
+    """Print the report once, or until interrupted.
+
+    Raises:
+        UsageError: there is no such bucket.
+        botocore.exceptions.ClientError: AWS refused.
+    """
+    session = session_of(question.stack, question.region)
+    bucket = question.bucket or bucket_name(
+        question.stack, session.client("sts").get_caller_identity()["Account"]
+    )
+    s3 = session.client("s3")
+    if not question.watch:
+        _print(question, report.build(read(s3, question.stack, bucket), time.time()))
+        return
+    if question.json:
+        while True:
+            _print(question, report.build(read(s3, question.stack, bucket), time.time()))
+            time.sleep(WATCH_SECONDS)
+    with Live(refresh_per_second=4) as live:
+        while True:
+            live.update(render(report.build(read(s3, question.stack, bucket), time.time())))
+            time.sleep(WATCH_SECONDS)
+
+
+def read(s3: S3Client, stack: str, bucket: str) -> report.Contents:
+    """All that the report is made from."""
+    nodes = _nodes(s3, bucket)
+    told = {name: _document(s3, bucket, assignment_key(name), Assignment) for name in nodes}
+    asked = _document(s3, bucket, "deployment.json", Deployment)
+    record = _text(s3, bucket, wait.RECORD_KEY)
+    proven = json.loads(record).get("deployment") if record else None
+    return report.Contents(
+        stack=stack,
+        bucket=bucket,
+        assignments={name: assignment for name, assignment in told.items() if assignment},
+        statuses=wait.read_statuses(s3, bucket, nodes),
+        deployment=asked,
+        proven=asked is not None and proven == json.loads(json.dumps(dataclasses.asdict(asked))),
+    )
+
+
+def render(shown: report.Report) -> Group:
+    """The report as tables."""
+    verdict = "answers" if shown.ready else "does not answer on every rank"
+    lines: list[Table | Text] = [
+        Text(f"{shown.stack}: {shown.endpoint or 'no endpoint yet'} {verdict}", style="bold")
+    ]
+    groups = Table(
+        "group", "phase", "for", "revision", "generation", "last restart", box=SIMPLE_HEAD
+    )
+    for group in shown.groups:
+        groups.add_row(
+            group.name,
+            group.phase,
+            _span(group.since_seconds),
+            group.revision[:8],
+            str(group.generation),
+            group.last_restart.cause if group.last_restart else "",
+        )
+    nodes = Table(
+        "node", "phase", "revision", "seconds per step", "experts", "heard", box=SIMPLE_HEAD
+    )
+    members = {n: f"member {p}" for group in shown.groups for n, p in group.members.items()}
+    for node in shown.nodes:
+        stale = node.revision and node.revision != node.wanted_revision
+        nodes.add_row(
+            f"{node.name} ({node.position})\n{node.instance_id}",
+            f"{node.phase}{', running' if node.running else ''}\n{members.get(node.name, '')}",
+            f"{node.revision[:8]}{' -> ' + node.wanted_revision[:8] if stale else ''}",
+            " ".join(f"{name} {seconds:.1f}" for name, seconds in node.step_seconds.items()),
+            " ".join(f"rank {rank}: {held}" for rank, held in node.experts.items()),
+            f"{_span(node.age_seconds)} ago" if node.age_seconds is not None else "never",
+        )
+    lines += [groups, nodes]
+    for node in shown.nodes:
+        if node.fault:
+            lines.append(Text(f"last fault of {node.name}: {node.fault}"))
+            lines += [Text(f"  {line}") for line in node.fault_log_tail.splitlines()[-8:]]
+    return Group(*lines)
+
+
+def _print(question: Question, shown: report.Report) -> None:
+    if question.json:
+        print(json.dumps(dataclasses.asdict(shown), sort_keys=True))
+    else:
+        Console().print(render(shown))
+
+
+def _nodes(s3: S3Client, bucket: str) -> list[str]:
+    try:
+        pages = s3.get_paginator("list_objects_v2").paginate(
+            Bucket=bucket, Prefix="nodes/", Delimiter="/"
+        )
+        folders = [
+            p["Prefix"] for page in pages for p in page.get("CommonPrefixes", []) if "Prefix" in p
+        ]
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") == "NoSuchBucket":
+            raise UsageError(
+                f"There is no bucket {bucket}: the stack is not up, or is in another account."
+            ) from error
+        raise
+    return [folder.split("/")[1] for folder in folders]
+
+
+def _text(s3: S3Client, bucket: str, key: str) -> bytes | None:
+    try:
+        return s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") == "NoSuchKey":
+            return None
+        raise
+
+
+def _document(s3: S3Client, bucket: str, key: str, kind: type[T]) -> T | None:
+    text = _text(s3, bucket, key)
+    try:
+        return from_json(kind, text) if text else None
+    except ContractError as error:
+        raise UsageError(f"s3://{bucket}/{key} is of another version: {error}") from error
+
+
+def _span(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,357 @@
+"""What one GPU holds, item by item, before anything is bought.
+
+`plan_memory` follows vLLM: `--gpu-memory-utilization` of the GPU's total is requested; weights, the
+peak of the profiling run, CUDA graphs and what appears outside torch are taken from it; the rest is
+KV cache. A plan that doesn't fit says why and which near ones would.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from infra.plan import memory_runtime as runtime
+from infra.plan.memory_activation import Profile, peak, second_model_runner
+from infra.plan.memory_kv import DEFAULT_BLOCK_TOKENS, KvLayout, KvLimits, kv_layout
+from infra.plan.memory_weights import Sharding, weights, with_online
+
+if TYPE_CHECKING:
+    from infra.catalog.gpus import Gpu
+    from infra.catalog.models import ModelShape
+
+GIB = 2**30
+_LARGE_GPU_GIB = 70
+_BATCHED_DEFAULT_SINCE = (0, 20)
+_UTILIZATION_092_SINCE = (0, 20)
+_LINEAR_TRANSIENT_SINCE = (0, 26)
+
+
+@dataclass(frozen=True)
+class MemoryRequest:
+    """A group's settings that decide memory. None leaves a setting to vLLM's own default."""
+
+    model: ModelShape
+    gpu: Gpu
+    release: tuple[int, int]
+    tensor_parallel_size: int = 1
+    data_parallel_size: int = 1
+    expert_parallel: bool = True
+    nodes: int = 1
+    all2all_backend: str = "allgather_reducescatter"
+    max_model_len: int | None = None
+    max_num_batched_tokens: int | None = None
+    max_num_seqs: int | None = None
+    gpu_memory_utilization: float | None = None
+    kv_cache_dtype: str = "auto"
+    quantization: str | None = None
+    enforce_eager: bool = False
+    cudagraph_mode: str | None = None
+    num_redundant_experts: int | None = None
+    """None: EPLB off. 0: EPLB on without redundant experts."""
+    dual_batch_overlap: bool = False
+    block_size: int | None = None
+    deepep_buffer_mib: int = 1024
+    hybrid_kv_cache: bool = True
+
+    @property
+    def cut(self) -> Sharding:
+        """The parallelism alone."""
+        return Sharding(
+            self.tensor_parallel_size,
+            self.data_parallel_size,
+            self.expert_parallel,
+            self.num_redundant_experts,
+        )
+
+
+@dataclass(frozen=True)
+class Effective:
+    """The values vLLM ends up with where the settings left them open."""
+
+    max_model_len: int
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    gpu_memory_utilization: float
+    cudagraph_mode: str
+
+
+@dataclass(frozen=True)
+class MemoryItem:
+    """One line of the plan. `part` is weights, activation, cuda_graph, non_torch or kv_cache."""
+
+    part: str
+    name: str
+    gib: float
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A near plan that fits: the settings that change, and the KV tokens it gives."""
+
+    change: str
+    settings: tuple[tuple[str, str], ...]
+    kv_cache_tokens: int
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Memory of the fullest GPU of a group, in GiB (2^30 bytes)."""
+
+    gpu_total_gib: float
+    requested_gib: float
+    free_at_start_gib: float
+    weights_gib: float
+    peak_activation_gib: float
+    cuda_graph_gib: float
+    non_torch_gib: float
+    kv_cache_gib: float
+    kv_cache_tokens: int
+    kv_bytes_per_token: int
+    kv_block_tokens: int
+    full_length_requests: float
+    effective: Effective
+    peak_phase: str
+    items: tuple[MemoryItem, ...]
+    problems: tuple[str, ...]
+    cautions: tuple[str, ...]
+    """Where vLLM itself is known to come out lower than this plan."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether vLLM would start with this plan."""
+        return not self.problems
+
+
+def effective(request: MemoryRequest) -> Effective:
+    """Fill in vLLM's defaults: they depend on the release, the GPU and the backend."""
+    large = request.gpu.total_gib >= _LARGE_GPU_GIB and request.gpu.name != "A100"
+    tokens = request.max_num_batched_tokens
+    if tokens is None:
+        batched = (
+            request.all2all_backend in ("deepep_low_latency", "nixl_ep")
+            and request.data_parallel_size > 1
+            and request.release >= _BATCHED_DEFAULT_SINCE
+        )
+        tokens = 256 if batched else 8192 if large else 2048
+    seqs = request.max_num_seqs
+    if seqs is None:
+        seqs = min(1024 if large else 256, tokens)
+    length = request.max_model_len or request.model.max_position
+    mode = "NONE" if request.enforce_eager else request.cudagraph_mode or "FULL_AND_PIECEWISE"
+    if request.all2all_backend == "deepep_high_throughput" and request.data_parallel_size > 1:
+        mode = "NONE"  # vLLM turns graphs off itself: the kernels synchronise with the CPU
+    default = 0.92 if request.release >= _UTILIZATION_092_SINCE else 0.9
+    return Effective(length, tokens, seqs, request.gpu_memory_utilization or default, mode)
+
+
+def plan_memory(request: MemoryRequest) -> MemoryPlan:
+    """The memory of the fullest GPU of the group."""
+    used = effective(request)
+    highest = peak(request.model, request.cut, _profile(request, used))
+    items = [
+        *_weight_items(request),
+        *(MemoryItem("activation", name, size / GIB) for name, size in highest.parts if size),
+        *_graph_items(request, used),
+        *_non_torch_items(request, used),
+    ]
+    parts = _sums(items)
+    requested = used.gpu_memory_utilization * request.gpu.total_gib
+    kv_gib = requested - sum(parts.values())
+    layout = kv_layout(request.model, _limits(request, used))
+    free = request.gpu.total_gib - runtime.before_start_bytes(request.cut) / GIB
+    space = max(0.0, kv_gib) * GIB
+    items.append(MemoryItem("kv_cache", "KV cache", max(0.0, kv_gib)))
+    return MemoryPlan(
+        gpu_total_gib=request.gpu.total_gib,
+        requested_gib=requested,
+        free_at_start_gib=free,
+        weights_gib=parts["weights"],
+        peak_activation_gib=parts["activation"],
+        cuda_graph_gib=parts["cuda_graph"],
+        non_torch_gib=parts["non_torch"],
+        kv_cache_gib=kv_gib,
+        kv_cache_tokens=layout.tokens(space),
+        kv_bytes_per_token=layout.bytes_per_token,
+        kv_block_tokens=layout.block_tokens,
+        full_length_requests=layout.blocks(space) / layout.blocks_per_request,
+        effective=used,
+        peak_phase=highest.name,
+        items=tuple(items),
+        problems=tuple(_problems(requested, free, kv_gib, layout, used)),
+        cautions=tuple(_cautions(request, parts["cuda_graph"])),
+    )
+
+
+def requests_that_fit(request: MemoryRequest, plan: MemoryPlan, context_tokens: int) -> int:
+    """Requests of `context_tokens` tokens that one GPU's cache holds at the same time."""
+    layout = kv_layout(request.model, _limits(request, plan.effective))
+    return layout.requests(max(0.0, plan.kv_cache_gib) * GIB, context_tokens)
+
+
+def nearest_plans(request: MemoryRequest) -> tuple[Alternative, ...]:
+    """The nearest plans that fit, cheapest change first: one change, else one with a smaller batch.
+
+    A smaller batch costs no hardware and no quality, and with many ranks the profiling run grows
+    with ranks times batch, so it is what a second change is paired with.
+    """
+    single = [_first_fit(request, change, steps) for change, steps in _changes(request)]
+    found = tuple(plan for plan in single if plan)
+    if found:
+        return found
+    batches = _halved(effective(request).max_num_batched_tokens, 256)
+    paired = []
+    for change, steps in _changes(request):
+        if change != "smaller batch":
+            both = [{**step, "max_num_batched_tokens": t} for step in steps for t in batches]
+            paired.append(_first_fit(request, f"{change} and a smaller batch", both))
+    return tuple(plan for plan in paired if plan)
+
+
+def _first_fit(
+    request: MemoryRequest, change: str, steps: list[dict[str, Any]]
+) -> Alternative | None:
+    for step in steps:
+        plan = plan_memory(replace(request, **step))
+        if plan.fits:
+            settings = tuple((key, str(value)) for key, value in step.items())
+            return Alternative(change, settings, plan.kv_cache_tokens)
+    return None
+
+
+def _changes(request: MemoryRequest) -> list[tuple[str, list[dict[str, Any]]]]:
+    used = effective(request)
+    changes: list[tuple[str, list[dict[str, Any]]]] = []
+    redundant = request.num_redundant_experts or 0
+    if redundant:
+        ranks = request.cut.expert_ranks
+        spare = [r for r in range(redundant - 1, -1, -1) if _even(request, r, ranks)]
+        changes.append(("fewer redundant experts", [{"num_redundant_experts": r} for r in spare]))
+    tokens = _halved(used.max_num_batched_tokens, 256)
+    changes.append(("smaller batch", [{"max_num_batched_tokens": t} for t in tokens]))
+    seqs = _halved(used.max_num_seqs, 32)
+    changes.append(("fewer requests at once", [{"max_num_seqs": s} for s in seqs]))
+    lengths = _halved(used.max_model_len, 2048)
+    changes.append(("shorter context", [{"max_model_len": n} for n in lengths]))
+    if request.model.quantization.method == "none" and not request.quantization:
+        changes.append(("fp8 weights", [{"quantization": "fp8"}]))
+    if not request.kv_cache_dtype.startswith("fp8"):
+        changes.append(("fp8 KV cache", [{"kv_cache_dtype": "fp8"}]))
+    per_node = request.data_parallel_size // max(request.nodes, 1)
+    more = [request.nodes * factor for factor in (2, 4, 8, 16)]
+    grown = [{"nodes": n, "data_parallel_size": n * per_node} for n in more if per_node]
+    changes.append(("more nodes", [dict(step) for step in grown]))
+    return changes
+
+
+def _even(request: MemoryRequest, redundant: int, ranks: int) -> bool:
+    return (request.model.experts.count + redundant) % ranks == 0
+
+
+def _halved(value: int, least: int) -> list[int]:
+    steps = []
+    while value // 2 >= least:
+        value //= 2
+        steps.append(value)
+    return steps
+
+
+def _limits(request: MemoryRequest, used: Effective) -> KvLimits:
+    return KvLimits(
+        max_model_len=used.max_model_len,
+        max_num_batched_tokens=used.max_num_batched_tokens,
+        tensor_parallel_size=request.tensor_parallel_size,
+        kv_cache_dtype=request.kv_cache_dtype,
+        block_tokens=request.block_size or DEFAULT_BLOCK_TOKENS,
+        one_kind=not request.hybrid_kv_cache,
+    )
+
+
+def _profile(request: MemoryRequest, used: Effective) -> Profile:
+    return Profile(
+        max_num_batched_tokens=used.max_num_batched_tokens,
+        max_num_seqs=used.max_num_seqs,
+        max_model_len=used.max_model_len,
+        all2all_backend=request.all2all_backend,
+        gpu_sms=request.gpu.sms,
+        block_tokens=request.block_size or DEFAULT_BLOCK_TOKENS,
+        release=request.release,
+        quantization_method=with_online(request.model, request.quantization).method,
+        dual_batch_overlap=request.dual_batch_overlap,
+    )
+
+
+def _weight_items(request: MemoryRequest) -> list[MemoryItem]:
+    held = weights(request.model, request.cut, request.quantization)
+    named = (
+        ("experts", held.experts),
+        ("redundant experts", held.redundant_experts),
+        ("EPLB transfer buffer and load window", held.eplb),
+        ("attention, dense and shared layers", held.shared),
+        ("embeddings", held.embeddings),
+    )
+    return [MemoryItem("weights", name, size / GIB) for name, size in named if size]
+
+
+def _graph_items(request: MemoryRequest, used: Effective) -> list[MemoryItem]:
+    overlap = request.dual_batch_overlap
+    if request.release < runtime.GRAPHS_COUNTED_SINCE or second_model_runner(
+        request.model, request.release, dual_batch_overlap=overlap
+    ):
+        return []
+    graphs = runtime.graph_count(
+        used.cudagraph_mode, used.max_num_seqs, used.max_num_batched_tokens
+    )
+    size = runtime.graph_bytes(request.model, request.cut, graphs)
+    return [MemoryItem("cuda_graph", f"{graphs} CUDA graphs", size / GIB)] if graphs else []
+
+
+def _non_torch_items(request: MemoryRequest, used: Effective) -> list[MemoryItem]:
+    parts = runtime.non_torch_parts(request.cut, eager=request.enforce_eager)
+    tokens = used.max_num_batched_tokens
+    if request.release < _BATCHED_DEFAULT_SINCE:
+        tokens = min(tokens, 256)  # VLLM_MOE_DP_CHUNK_SIZE
+    staged = request.deepep_buffer_mib * 2**20
+    use = runtime.All2AllUse(request.all2all_backend, request.nodes, tokens, staged)
+    buffers = runtime.all2all_buffers(request.model, request.cut, use)
+    return [MemoryItem("non_torch", name, size / GIB) for name, size in (*parts, *buffers)]
+
+
+def _sums(items: list[MemoryItem]) -> dict[str, float]:
+    parts: dict[str, float] = {"weights": 0, "activation": 0, "cuda_graph": 0, "non_torch": 0}
+    for item in items:
+        parts[item.part] += item.gib
+    return parts
+
+
+def _cautions(request: MemoryRequest, cuda_graph_gib: float) -> list[str]:
+    if not (request.model.linear and cuda_graph_gib and request.release >= _LINEAR_TRANSIENT_SINCE):
+        return []
+    caution = (
+        "vLLM 0.26 and later counts a transient of its profiling run as CUDA graphs on models"
+        " with linear attention: the KV cache can come out 18 to 24 % smaller (vllm#50780);"
+        " VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS=0 with a lower gpu_memory_utilization avoids it"
+    )
+    return [caution]
+
+
+def _problems(
+    requested: float, free: float, kv_gib: float, layout: KvLayout, used: Effective
+) -> list[str]:
+    problems = []
+    if requested > free:
+        problems.append(
+            f"gpu_memory_utilization {used.gpu_memory_utilization} asks for {requested:.1f} GiB,"
+            f" but only about {free:.1f} GiB are free once CUDA and NCCL have started"
+        )
+    needed = layout.blocks_per_request * layout.bytes_per_block / GIB
+    if kv_gib <= 0:
+        problems.append(
+            f"weights, activations and buffers exceed the {requested:.1f} GiB of the GPU that vLLM"
+            f" may use by {-kv_gib:.1f} GiB; nothing is left for the KV cache"
+        )
+    elif kv_gib < needed:
+        problems.append(
+            f"{kv_gib:.1f} GiB are left for the KV cache, but one request of"
+            f" {used.max_model_len} tokens needs {needed:.1f} GiB"
+        )
+    return problems

@@ -1,0 +1,155 @@
+"""What the nodes' statuses say about a deployment: ready, still on its way, or failed and why.
+
+Pure: `infra.wait` reads the statuses, this judges them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from node_bootstrap.status import GroupReport, Status
+
+HOPELESS_GENERATIONS = 3
+"""So many starts of one revision without a single answer: it will not come by waiting."""
+
+
+@dataclass(frozen=True)
+class ExpectedNode:
+    """One node as it was made by this update."""
+
+    instance_id: str
+    private_ip: str
+    revision: str
+    archive_sha256: str
+
+
+@dataclass(frozen=True)
+class ExpectedGroup:
+    """One replica of a group: its nodes, the primary first, and its data-parallel ranks."""
+
+    nodes: tuple[str, ...]
+    revision: str
+    ranks: int
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What was asked for: the content of `deployment.json`."""
+
+    schema: int
+    stack: str
+    region: str
+    bucket: str
+    endpoint: str
+    model: str
+    vllm_version: str
+    nodes: dict[str, ExpectedNode]
+    groups: dict[str, ExpectedGroup]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Not yet: one phrase per node that says what it is at."""
+
+    phases: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Every rank of every group has answered, with the revision that was asked for."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """It will not come by waiting: one sentence per reason, and logs that show it."""
+
+    reasons: tuple[str, ...]
+    log_tails: dict[str, str]
+
+
+def judge(deployment: Deployment, statuses: Mapping[str, Status]) -> Waiting | Ready | Failed:
+    """Compare what the nodes report with what was asked for.
+
+    Args:
+        deployment: what was asked for.
+        statuses: node -> its last status; a node that never reported is missing.
+    """
+    current = {
+        name: status
+        for name, status in statuses.items()
+        if name in deployment.nodes and status.instance_id == deployment.nodes[name].instance_id
+    }
+    reasons = _node_faults(deployment, current) + _group_faults(deployment, current)
+    if reasons:
+        tails = {n: s.fault.log_tail for n, s in current.items() if s.fault and s.fault.log_tail}
+        return Failed(tuple(reasons), tails)
+    phases = {name: _node_phase(name, deployment, current) for name in deployment.nodes}
+    for group in deployment.groups.values():
+        phases[group.nodes[0]] = phases[group.nodes[0]] or _group_phase(group, deployment, current)
+    waiting = {name: phase for name, phase in phases.items() if phase}
+    return Waiting(waiting) if waiting else Ready()
+
+
+def _node_faults(deployment: Deployment, current: Mapping[str, Status]) -> list[str]:
+    """Nodes that need a person."""
+    return [
+        f"{name} ({status.instance_id}) failed: "
+        f"{status.fault.what if status.fault else 'the node gave no reason'}"
+        for name, status in current.items()
+        if name in deployment.nodes and status.phase == "failed"
+    ]
+
+
+def _group_faults(deployment: Deployment, current: Mapping[str, Status]) -> list[str]:
+    faults = []
+    for name, group in deployment.groups.items():
+        report = _report(group, current)
+        if report is None or report.phase == "ready":
+            continue
+        starts = [r for r in report.restarts if r.revision == group.revision]
+        if len(starts) >= HOPELESS_GENERATIONS and not any(r.ready_at for r in starts):
+            causes = "; ".join(f"{r.generation}: {r.cause}" for r in starts[-HOPELESS_GENERATIONS:])
+            faults.append(
+                f"{name} was started {len(starts)} times with revision {group.revision} and never "
+                f"answered (generation: why it was begun): {causes}"
+            )
+    return faults
+
+
+def _report(group: ExpectedGroup, current: Mapping[str, Status]) -> GroupReport | None:
+    """The primary's report, if it is about the revision that was asked for."""
+    status = current.get(group.nodes[0])
+    report = status.group if status else None
+    return report if report and report.revision == group.revision else None
+
+
+def _node_phase(name: str, deployment: Deployment, current: Mapping[str, Status]) -> str:
+    """What a node is at, empty once it holds what was asked for."""
+    if name not in current:
+        return "booting"
+    status, asked = current[name], deployment.nodes[name]
+    if status.archive_sha256 != asked.archive_sha256:
+        fault = f" (last fault: {status.fault.what})" if status.fault else ""
+        return f"fetching the bootstrap archive{fault}"
+    if status.revision != asked.revision:
+        return f"{status.phase}, not yet at revision {asked.revision}"
+    return "" if status.phase == "role" else status.phase
+
+
+def _group_phase(
+    group: ExpectedGroup, deployment: Deployment, current: Mapping[str, Status]
+) -> str:
+    """What a group is at, empty once every rank answered on the instances that were made."""
+    report = _report(group, current)
+    if report is None:
+        return f"group not yet at revision {group.revision}"
+    if report.phase != "ready":
+        return f"group {report.phase}, generation {report.generation}"
+    heard = {member.name: member.instance_id for member in report.members}
+    strange = [n for n in group.nodes if heard.get(n) != deployment.nodes[n].instance_id]
+    if strange:
+        return f"group holds earlier instances of {', '.join(strange)}"
+    answered = {probe.rank for probe in report.probes}
+    missing = sorted(set(range(group.ranks)) - answered)
+    return f"no answer yet from rank {', '.join(map(str, missing))}" if missing else ""

@@ -1,0 +1,139 @@
+"""What `moe status` shows, made from what lies in the stack's bucket. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from infra.readiness import Deployment
+from node_bootstrap.assignment import Assignment
+from node_bootstrap.status import Restart, Status
+
+SILENT_SECONDS = 45.0
+"""Three of a node's usual reports missed: it is not known what it does now."""
+
+
+@dataclass(frozen=True)
+class NodeLine:
+    """One node: what it was told, what it says, how long ago."""
+
+    name: str
+    group: str
+    position: str
+    phase: str
+    running: bool
+    instance_id: str
+    revision: str
+    wanted_revision: str
+    generation: int
+    step_seconds: dict[str, float]
+    experts: dict[str, str]
+    age_seconds: float | None
+    fault: str
+    fault_log_tail: str
+
+
+@dataclass(frozen=True)
+class GroupLine:
+    """One group as its primary holds it."""
+
+    name: str
+    phase: str
+    since_seconds: float | None
+    revision: str
+    generation: int
+    members: dict[str, str]
+    last_restart: Restart | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole stack. ready: every group is ready with the revision that it was told."""
+
+    stack: str
+    bucket: str
+    endpoint: str
+    proven: bool
+    ready: bool
+    nodes: tuple[NodeLine, ...]
+    groups: tuple[GroupLine, ...]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What was read from the bucket. proven: `record.json` is about this `deployment.json`."""
+
+    stack: str
+    bucket: str
+    assignments: Mapping[str, Assignment]
+    statuses: Mapping[str, Status]
+    deployment: Deployment | None
+    proven: bool
+
+
+def build(contents: Contents, now: float) -> Report:
+    """Make the report. now: seconds since the epoch."""
+    nodes = tuple(
+        _node(assignment, contents.statuses.get(name), now)
+        for name, assignment in sorted(contents.assignments.items())
+    )
+    primaries = [a for a in contents.assignments.values() if a.position == "primary"]
+    groups = tuple(
+        _group(primary, contents.statuses.get(primary.node), now)
+        for primary in sorted(primaries, key=lambda a: a.group)
+    )
+    wanted = {primary.group: primary.revision for primary in primaries}
+    return Report(
+        stack=contents.stack,
+        bucket=contents.bucket,
+        endpoint=contents.deployment.endpoint if contents.deployment else "",
+        proven=contents.proven,
+        ready=bool(groups)
+        and all(g.phase == "ready" and g.revision == wanted[g.name] for g in groups),
+        nodes=nodes,
+        groups=groups,
+    )
+
+
+def _node(told: Assignment, status: Status | None, now: float) -> NodeLine:
+    age = now - status.updated_at if status else None
+    return NodeLine(
+        name=told.node,
+        group=told.group,
+        position=told.position,
+        phase=_phase(status, age),
+        running=bool(status and status.running),
+        instance_id=status.instance_id if status else "",
+        revision=status.revision if status else "",
+        wanted_revision=told.revision,
+        generation=status.generation if status else 0,
+        step_seconds={step.name: step.seconds for step in status.steps} if status else {},
+        experts={str(e.ep_rank): f"{len(e.local)} of {e.total}" for e in status.found.experts}
+        if status
+        else {},
+        age_seconds=round(age, 1) if age is not None else None,
+        fault=status.fault.what if status and status.fault else "",
+        fault_log_tail=status.fault.log_tail if status and status.fault else "",
+    )
+
+
+def _phase(status: Status | None, age: float | None) -> str:
+    if status is None or age is None:
+        return "not heard of"
+    return status.phase if age <= SILENT_SECONDS else f"silent (was: {status.phase})"
+
+
+def _group(primary: Assignment, status: Status | None, now: float) -> GroupLine:
+    report = status.group if status else None
+    if status is None or report is None:
+        return GroupLine(primary.group, "not heard of", None, "", 0, {}, None)
+    silent = now - status.updated_at > SILENT_SECONDS
+    return GroupLine(
+        name=primary.group,
+        phase=f"silent (was: {report.phase})" if silent else report.phase,
+        since_seconds=round(now - report.since, 1),
+        revision=report.revision,
+        generation=report.generation,
+        members={member.name: member.phase for member in report.members},
+        last_restart=report.restarts[-1] if report.restarts else None,
+    )

@@ -1,0 +1,1 @@
+"""Pulumi components: what the plan becomes in AWS."""

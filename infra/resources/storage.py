@@ -1,0 +1,110 @@
+"""The stack's bucket with archive and model, and the stack's secrets."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.archive import BuiltArchive
+from infra.plan.assignments import model_prefix
+from infra.resources import policies
+from node_bootstrap.assignment import Archive, WeightFile
+
+
+@dataclass(frozen=True)
+class StorageArgs:
+    """What goes into the bucket, and the names of the secrets.
+
+    model_folder: where `model_files` lie on this machine.
+    secret_parameters: SSM parameters to make, each with a random value of its own.
+    """
+
+    bucket_name: pulumi.Input[str]
+    archive: BuiltArchive
+    model_name: str
+    model_folder: Path
+    model_files: tuple[WeightFile, ...]
+    secret_parameters: tuple[str, ...]
+
+
+class Storage(pulumi.ComponentResource):
+    """Encrypted bucket, closed to the public and to plain HTTP; goes with its content."""
+
+    bucket_name: pulumi.Output[str]
+    bucket_arn: pulumi.Output[str]
+    archive: Archive
+    parameters: dict[str, aws.ssm.Parameter]
+
+    def __init__(self, args: StorageArgs, opts: pulumi.ResourceOptions) -> None:
+        super().__init__("moe-serving:storage:Storage", "storage", None, opts)
+        self._opts = pulumi.ResourceOptions(parent=self)
+        self._bucket(args)
+        self.archive = Archive(f"bootstrap/{args.archive.sha256}.pyz", args.archive.sha256)
+        self._file("archive", self.archive.key, args.archive.path, args.archive.sha256)
+        for file in args.model_files:
+            self._file(
+                f"model/{file.path}",
+                f"{model_prefix(args.model_name)}{file.path}",
+                args.model_folder / file.path,
+                file.sha256 or "",
+            )
+        self.parameters = {name: self._secret(name) for name in args.secret_parameters}
+        self.register_outputs({"bucket": self.bucket_name})
+
+    def _bucket(self, args: StorageArgs) -> None:
+        bucket = aws.s3.Bucket(
+            "bucket", bucket=args.bucket_name, force_destroy=True, opts=self._opts
+        )
+        self.bucket_name, self.bucket_arn = bucket.bucket, bucket.arn
+        aws.s3.BucketPublicAccessBlock(
+            "bucket",
+            bucket=bucket.id,
+            block_public_acls=True,
+            block_public_policy=True,
+            ignore_public_acls=True,
+            restrict_public_buckets=True,
+            opts=self._opts,
+        )
+        aws.s3.BucketServerSideEncryptionConfiguration(
+            "bucket",
+            bucket=bucket.id,
+            rules=[
+                aws.s3.BucketServerSideEncryptionConfigurationRuleArgs(
+                    apply_server_side_encryption_by_default=aws.s3.BucketServerSideEncryptionConfigurationRuleApplyServerSideEncryptionByDefaultArgs(
+                        sse_algorithm="AES256"
+                    )
+                )
+            ],
+            opts=self._opts,
+        )
+        aws.s3.BucketPolicy(
+            "bucket",
+            bucket=bucket.id,
+            policy=bucket.arn.apply(policies.tls_only),
+            opts=self._opts,
+        )
+
+    def _file(self, name: str, key: str, path: Path, sha256: str) -> None:
+        aws.s3.BucketObjectv2(
+            name,
+            bucket=self.bucket_name,
+            key=key,
+            source=pulumi.FileAsset(str(path)),
+            # An ETag is no digest of an encrypted or multipart object; this one is ours.
+            source_hash=sha256,
+            opts=self._opts,
+        )
+
+    def _secret(self, name: str) -> aws.ssm.Parameter:
+        """Every run draws a value, only the first one counts: that keeps it stable and unseen."""
+        return aws.ssm.Parameter(
+            name.rsplit("/", 1)[-1],
+            name=name,
+            type=aws.ssm.ParameterType.SECURE_STRING,
+            value=pulumi.Output.secret(secrets.token_urlsafe(32)),
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["value"]),
+        )

@@ -1,0 +1,1 @@
+"""Keeps the node on its assignment and its group on one generation."""

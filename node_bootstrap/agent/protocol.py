@@ -1,0 +1,109 @@
+"""What the agents of one group say to one another, and what they know of their own role.
+
+A pair (revision, generation) names one life of the whole group. Every node runs its role for one
+pair at a time, and starts it for a given pair at most once: an engine that left a group can't
+rejoin it, only a new generation brings it back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from node_bootstrap.status import MemberPhase  # noqa: TC001 - jsondata reads it at run time
+
+
+@dataclass(frozen=True)
+class Now:
+    """One moment: `mono` for durations (seconds since boot), `epoch` for reports (UTC)."""
+
+    mono: float
+    epoch: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One life of a group: what it runs, and the how-manieth start that is."""
+
+    revision: str
+    generation: int
+
+
+RoleState = Literal["absent", "running", "stopping"]
+
+
+@dataclass(frozen=True)
+class RoleView:
+    """The node's own role as its supervisor sees it.
+
+    state: `stopping` while processes remain but the main process has ended or was told to.
+    started: the last pair that the role was started for, also when it has ended since.
+    detail, log_tail: how it ended, where that is known.
+    """
+
+    state: RoleState = "absent"
+    started: Pair | None = None
+    detail: str = ""
+    log_tail: str = ""
+
+    def runs(self, pair: Pair | None) -> bool:
+        """Whether the role is running, and for this pair."""
+        return pair is not None and self.state == "running" and self.started == pair
+
+    def ended(self, pair: Pair | None) -> bool:
+        """Whether the role was started for this pair and is no longer running."""
+        return pair is not None and self.started == pair and self.state != "running"
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """What a member tells its primary, once a second and at every change.
+
+    agent_started, sequence: order the heartbeats of one boot, so that a late one is dropped.
+    revision: the revision that the member is prepared for; empty while its steps run.
+    started: the last pair that its role was started for.
+    acknowledged: generation of the last directive that it received.
+    """
+
+    name: str
+    instance_id: str
+    boot_id: str
+    agent_started: float
+    sequence: int
+    phase: MemberPhase
+    revision: str
+    started: Pair | None
+    acknowledged: int
+    detail: str = ""
+    log_tail: str = ""
+
+
+@dataclass(frozen=True)
+class Directive:
+    """What the primary answers: the group's pair, and whether members run their role for it."""
+
+    revision: str
+    generation: int
+    run: bool
+
+    @property
+    def pair(self) -> Pair:
+        """The pair that this directive is about."""
+        return Pair(self.revision, self.generation)
+
+
+@dataclass(frozen=True)
+class StartRole:
+    """Start the role for this pair."""
+
+    pair: Pair
+
+
+@dataclass(frozen=True)
+class StopRole:
+    """Stop the role; why, for the log."""
+
+    why: str
+
+
+Action = StartRole | StopRole

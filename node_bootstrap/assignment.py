@@ -1,0 +1,181 @@
+"""The contract between the program and a node: all that one node is told, one JSON document.
+
+Written by the program to `nodes/<node>/assignment.json` of the stack's bucket, read by the node.
+It holds no secret: secrets are named as SSM parameters.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+from node_bootstrap import jsondata
+
+SCHEMA = 1
+PRIMARY_INTERFACE = "${PRIMARY_INTERFACE}"
+"""In an environment value: the name of the interface that carries the node's address.
+
+The plan knows the address; only the node knows how its kernel names the interface.
+"""
+
+Role = Literal["serve", "prefill", "decode"]
+Position = Literal["primary", "headless"]
+
+
+def assignment_key(node: str) -> str:
+    """S3 key of a node's assignment."""
+    return f"nodes/{node}/assignment.json"
+
+
+def status_key(node: str) -> str:
+    """S3 key of a node's status."""
+    return f"nodes/{node}/status.json"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The bootstrap archive (a zipapp) in the stack's bucket."""
+
+    key: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """One node of the group, in rank order; the primary comes first."""
+
+    name: str
+    address: str
+    position: Position
+    first_rank: int
+    ranks: int
+
+
+@dataclass(frozen=True)
+class Software:
+    """What must be installed: distributions that `python` must have, with exact versions."""
+
+    runtime: Literal["venv"]
+    python: str
+    distributions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One file of the model: path below the prefix, size in bytes, SHA-256 where it is known."""
+
+    path: str
+    size_bytes: int
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The model's files in S3 and the folder of the node that they go to."""
+
+    bucket: str
+    prefix: str
+    destination: str
+    files: tuple[WeightFile, ...]
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What the node must find before it serves; memory in GiB as `/proc/meminfo` counts it."""
+
+    private_ip: str
+    cpus_min: int
+    memory_gib_min: float
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A one-token completion on every rank of the group."""
+
+    model: str
+    prompt: str
+    interval_seconds: float
+    timeout_seconds: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long the group's protocol waits.
+
+    start_seconds: from the start of the primary's vLLM to an answer of every rank.
+    stop_seconds: from SIGTERM to SIGKILL of the role.
+    silence_seconds: a peer not heard of for so long is gone.
+    """
+
+    start_seconds: float
+    stop_seconds: float
+    silence_seconds: float
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """All that one node is told.
+
+    revision: digest of what the whole group must run; equal on all its members.
+    argv, env: the role's process; env values may hold PRIMARY_INTERFACE.
+    secret_env: environment variable -> name of the SSM parameter that holds its value.
+    agent_token_parameter: SSM parameter with the token that agents show one another.
+    """
+
+    schema: int
+    stack: str
+    region: str
+    bucket: str
+    node: str
+    group: str
+    role: Role
+    position: Position
+    revision: str
+    archive: Archive
+    members: tuple[Member, ...]
+    agent_port: int
+    api_port: int
+    agent_token_parameter: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    secret_env: dict[str, str]
+    software: Software
+    weights: Weights
+    hardware: Hardware
+    probe: Probe
+    limits: Limits
+
+    @property
+    def me(self) -> Member:
+        """This node among the members."""
+        return next(m for m in self.members if m.name == self.node)
+
+    @property
+    def primary(self) -> Member:
+        """The primary of the group."""
+        return next(m for m in self.members if m.position == "primary")
+
+    @property
+    def ranks(self) -> int:
+        """Data-parallel ranks of the whole group."""
+        return sum(m.ranks for m in self.members)
+
+
+def revision(members: tuple[Assignment, ...]) -> str:
+    """Digest (16 hex digits) of what a group must run: all its members' assignments.
+
+    The archive is left out: a new bootstrap reaches a node without restarting its vLLM.
+    """
+    digest = hashlib.sha256()
+    for member in sorted(members, key=lambda m: m.node):
+        plain = dataclasses.replace(member, revision="", archive=Archive("", ""))
+        digest.update(jsondata.to_json(plain).encode())
+    return digest.hexdigest()[:16]
+
+
+def with_revision(members: tuple[Assignment, ...]) -> tuple[Assignment, ...]:
+    """The same assignments, each with the revision of their group."""
+    digest = revision(members)
+    return tuple(dataclasses.replace(m, revision=digest) for m in members)

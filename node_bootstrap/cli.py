@@ -1,0 +1,95 @@
+"""`python -m node_bootstrap agent | status`: the entry point of the bootstrap archive."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from node_bootstrap import durable
+from node_bootstrap.agent.identity import config, identity
+from node_bootstrap.jsondata import ContractError
+from node_bootstrap.places import Places
+from node_bootstrap.status import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    parser = argparse.ArgumentParser(prog="moe-node", description="One node of a MoE deployment.")
+    parser.add_argument("--root", type=Path, default=Path("/"), help="where the node's files lie")
+    commands = parser.add_subparsers(dest="command", required=True)
+    agent = commands.add_parser("agent", help="keep this node as its assignment says")
+    agent.add_argument(
+        "--supervisor",
+        choices=["systemd", "process"],
+        default="systemd",
+        help="what runs the role: moe-role.service, or a plain process where there is no systemd",
+    )
+    commands.add_parser("status", help="print how this node is")
+    options = parser.parse_args(argv)
+    places = Places(options.root)
+    if options.command == "status":
+        return _status(places)
+    return _agent(places, options.supervisor)
+
+
+def _status(places: Places) -> int:
+    status = durable.load(places.state / "status.json", Status)
+    if status is None:
+        print("The agent has not reported yet: look at `journalctl -u moe-node`.", file=sys.stderr)
+        return 1
+    age = time.time() - status.updated_at
+    print(f"{status.node} ({status.instance_id}): {status.phase}, {age:.0f} s ago")
+    for step in status.steps:
+        print(f"  {step.name:10} {step.outcome:9} {step.seconds:8.2f} s  {step.detail}")
+    running = "runs" if status.running else "does not run"
+    print(f"  vLLM {running}, revision {status.revision or '-'}, generation {status.generation}")
+    if status.group is not None:
+        print(f"  group: {status.group.phase}, generation {status.group.generation}")
+        for member in status.group.members:
+            print(f"    {member.name}: {member.phase}, generation {member.generation}")
+    if status.fault is not None:
+        print(f"  last fault: {status.fault.what}")
+    return 0
+
+
+def _agent(places: Places, supervisor: str) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("botocore").setLevel(logging.WARNING)
+    # Imported here so that `status` answers at once.
+    from node_bootstrap.agent.main import Agent, install_signals  # noqa: PLC0415
+    from node_bootstrap.agent.role import SystemdRole  # noqa: PLC0415
+    from node_bootstrap.agent.role_process import ProcessRole  # noqa: PLC0415
+
+    try:
+        node, me = config(places), identity(places)
+    except FileNotFoundError:
+        print(f"{places.config} is missing: user data has not run on this node.", file=sys.stderr)
+        return 1
+    except (ContractError, OSError) as error:
+        print(f"the agent can't start: {error}", file=sys.stderr)
+        return 1
+    record = places.state / "role.json"
+    systemd = supervisor == "systemd"
+    role = SystemdRole(record) if systemd else ProcessRole(record, places)
+    agent = Agent(node, me, places, role, archive_sha256(places), systemd=systemd)
+    install_signals(agent.end)
+    return agent.run()
+
+
+def archive_sha256(places: Places) -> str:
+    """The archive that this process runs from; empty when it runs from no archive."""
+    program = Path(os.path.realpath(sys.argv[0])).parent
+    archives = places.current.parent / "archives"
+    return program.name if program.parent == Path(os.path.realpath(archives)) else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

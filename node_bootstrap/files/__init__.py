@@ -1,0 +1,1 @@
+"""What user data carries to a node: the fetcher and the unit of the agent."""

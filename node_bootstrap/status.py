@@ -1,0 +1,134 @@
+"""What a node reports to `nodes/<node>/status.json`: read by the program, `moe status`, tests.
+
+Times are seconds since the epoch (UTC) unless the name says `_seconds` (a duration).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+SCHEMA = 1
+
+NodePhase = Literal["bootstrap", "hardware", "software", "weights", "role", "failed"]
+"""`role`: the steps are done, the agent runs the group's protocol. `failed`: needs a person."""
+
+GroupPhase = Literal["gathering", "stopping", "starting", "ready", "backing-off"]
+MemberPhase = Literal["preparing", "stopped", "starting", "running", "failed", "silent"]
+Outcome = Literal["SKIPPED", "NOCHANGE", "CHANGED", "FAILED"]
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One step of the last pass: what it did, how long it took, one sentence."""
+
+    name: str
+    outcome: Outcome
+    seconds: float
+    detail: str
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Which experts one rank of this node holds, read from vLLM's own log."""
+
+    ep_rank: int
+    ep_size: int
+    local: tuple[int, ...]
+    total: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the node found on itself."""
+
+    hostname: str = ""
+    cpus: int = 0
+    memory_gib: float = 0.0
+    addresses: tuple[str, ...] = ()
+    interface: str = ""
+    distributions: dict[str, str] | None = None
+    all2all_backend: str | None = None
+    experts: tuple[Experts, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """The last fault: when it was noticed, what it was, the end of the role's log."""
+
+    at: float
+    what: str
+    generation: int
+    log_tail: str = ""
+
+
+@dataclass(frozen=True)
+class ProbeReport:
+    """The last answer of one rank."""
+
+    rank: int
+    text: str
+    seconds: float
+    at: float
+
+
+@dataclass(frozen=True)
+class MemberReport:
+    """How the primary sees one member."""
+
+    name: str
+    instance_id: str
+    boot_id: str
+    phase: MemberPhase
+    generation: int
+    heard_at: float
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Why a generation was begun; ready_at stays null until every rank of it answered."""
+
+    generation: int
+    revision: str
+    cause: str
+    noticed_at: float
+    ready_at: float | None = None
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """The group as its primary holds it; only in the primary's status.
+
+    waiting_for: why this generation has not been started yet, one sentence each.
+    """
+
+    revision: str
+    generation: int
+    phase: GroupPhase
+    since: float
+    members: tuple[MemberReport, ...]
+    probes: tuple[ProbeReport, ...] = ()
+    restarts: tuple[Restart, ...] = ()
+    waiting_for: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Status:
+    """One node's report. `running`: its vLLM runs, for (revision, generation)."""
+
+    schema: int
+    node: str
+    instance_id: str
+    boot_id: str
+    updated_at: float
+    phase: NodePhase
+    steps: tuple[StepReport, ...] = ()
+    archive_sha256: str = ""
+    revision: str = ""
+    generation: int = 0
+    running: bool = False
+    found: Found = Found()
+    fault: Fault | None = None
+    group: GroupReport | None = None
+    booted_at: float = 0.0
+    agent_started_at: float = 0.0

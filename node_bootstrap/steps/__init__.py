@@ -1,0 +1,1 @@
+"""Bring a node from bare to ready: each step checks, applies and verifies; safe to run again."""

@@ -1,0 +1,1 @@
+"""This machine in the part of the AWS account."""

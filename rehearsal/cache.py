@@ -1,0 +1,84 @@
+"""Artifacts that are built once and kept: keyed by what they were built from, made whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from rehearsal.paths import cache_root
+
+
+def key_of(inputs: Mapping[str, str | bytes]) -> str:
+    """Twelve hex digits that change when any input does."""
+    digest = hashlib.sha256()
+    for name in sorted(inputs):
+        value = inputs[name]
+        data = value.encode() if isinstance(value, str) else value
+        digest.update(f"{name}:{len(data)}:".encode())
+        digest.update(data)
+    return digest.hexdigest()[:12]
+
+
+def artifact(
+    kind: str,
+    inputs: Mapping[str, str | bytes],
+    build: Callable[[Path], None],
+    usual_seconds: float,
+) -> Path:
+    """Return the folder of an artifact, building it where it is missing.
+
+    Args:
+        kind: what it is, for the folder's name and the progress line.
+        inputs: everything that decides the result (versions, sources, lock files).
+        build: fills an empty folder; what it raises is passed on and nothing is kept.
+        usual_seconds: how long it takes on two cores, shown beside the time so far.
+
+    Two processes that want the same artifact build it once: the second one waits.
+    A folder's path while it is built is the one it keeps, so that absolute paths may be in it.
+    """
+    folder = cache_root() / f"{kind}-{key_of(inputs)}"
+    done = folder / ".complete"
+    if done.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.with_suffix(".lock")):
+        if done.exists():
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        with progress(f"building {kind}", usual_seconds):
+            build(folder)
+        done.touch()
+    return folder
+
+
+@contextmanager
+def progress(what: str, usual_seconds: float) -> Iterator[None]:
+    """Show what runs, for how long, and how long it usually takes; one line each when not a tty."""
+    console = Console(stderr=True)
+    note = f"{what} (usually {usual_seconds:.0f} s)"
+    started = time.monotonic()
+    if console.is_terminal:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            bar.add_task(note)
+            yield
+    else:
+        console.print(f"… {note}", highlight=False)
+        yield
+    console.print(f"✓ {what}: {time.monotonic() - started:.1f} s", highlight=False)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,1 @@
+"""What `make` does: set-up, `pulumi up` on this machine's account, its repair, and its end."""

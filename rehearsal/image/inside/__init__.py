@@ -1,0 +1,1 @@
+"""Scripts that the vLLM runtime's Python runs; nothing here is imported."""

@@ -1,0 +1,136 @@
+"""Bad input: a clear error that says what to do, and nothing half-made behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import CHECKOUT, Rehearsed, write_config
+
+pytestmark = pytest.mark.e2e
+
+
+def edited(path: Path, edit) -> Path:
+    data = yaml.safe_load(write_config(path).read_text())
+    edit(data["config"])
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+FAULTS = {
+    "unknown-key": (
+        lambda c: c["moe-serving:groups"]["serve"].update(max_modell_len=1),
+        ["max_modell_len", "max_model_len"],
+    ),
+    "unknown-model-folder": (
+        lambda c: c["moe-serving:model"].update(source="build/models/nowhere"),
+        ["moe-serving:model.source", "build/models/nowhere"],
+    ),
+    "no-nodes": (
+        lambda c: c["moe-serving:groups"]["serve"].update(nodes=0),
+        ["moe-serving:groups.serve.nodes", "0"],
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_stack_file_is_refused_before_anything_is_made(tmp_path, fault: str) -> None:
+    edit, words = FAULTS[fault]
+    stack = Rehearsed(tmp_path / "home", edited(tmp_path / "Pulumi.rehearsal.yaml", edit))
+    try:
+        done = stack.run("up", check=False)
+        assert done.returncode != 0
+        for word in words:
+            assert word in done.stdout, done.stdout
+        assert "Traceback" not in done.stdout, done.stdout
+        assert not stack.instances()
+        assert not stack.client("s3").list_buckets()["Buckets"]
+    finally:
+        stack.run("down", check=False)
+
+
+def test_two_groups_of_one_name_are_refused(tmp_path) -> None:
+    path = write_config(tmp_path / "Pulumi.rehearsal.yaml")
+    text = path.read_text()
+    group = text[text.index("    serve:") : text.index("  moe-serving:model")]
+    path.write_text(text.replace(group, group + group))
+    stack = Rehearsed(tmp_path / "home", path)
+    try:
+        done = stack.run("up", check=False)
+        assert done.returncode != 0
+        assert "serve" in done.stdout
+        assert "twice" in done.stdout
+    finally:
+        stack.run("down", check=False)
+
+
+def test_without_root_it_says_what_to_do(tmp_path) -> None:
+    done = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable]
+        + ["-m", "rehearsal", "up"],
+        cwd=CHECKOUT,
+        env={**os.environ, "MOE_REHEARSAL_DIR": str(tmp_path / "home"), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "root" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_wrong_archive_digest_fails_the_up_with_the_reason_and_the_next_up_mends_it(
+    stack: Rehearsed,
+) -> None:
+    bucket, s3 = stack.bucket, stack.client("s3")
+    archive = next(
+        o["Key"] for o in s3.list_objects_v2(Bucket=bucket, Prefix="bootstrap/")["Contents"]
+    )
+    good = s3.get_object(Bucket=bucket, Key=archive)["Body"].read()
+    stack.wait_until_ready()
+    s3.put_object(Bucket=bucket, Key=archive, Body=good[:-1] + b"?")
+    try:
+        stack.inside("serve-0-1", "systemctl", "poweroff", "--no-block")
+        stack.wait("gone", lambda: len(stack.instances()) == 1, 30)
+        done = stack.run("up", check=False)
+        assert done.returncode != 0
+        assert "SHA-256" in done.stdout
+    finally:
+        s3.put_object(Bucket=bucket, Key=archive, Body=good)
+        stack.run("up")
+    stack.wait_until_ready()
+
+
+def test_a_bucket_that_cannot_be_read_is_the_reason_given(stack: Rehearsed) -> None:
+    bucket, s3 = stack.bucket, stack.client("s3")
+    policy = s3.get_bucket_policy(Bucket=bucket)["Policy"]
+    deny = yaml.safe_load(policy)
+    deny["Statement"].append(
+        {
+            "Sid": "Drill",
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "s3:GetObject",
+            "Resource": f"arn:aws:s3:::{bucket}/models/*",
+        }
+    )
+    import json
+
+    stack.wait_until_ready()
+    stack.inside("serve-0-1", "systemctl", "poweroff", "--no-block")
+    stack.wait("gone", lambda: len(stack.instances()) == 1, 30)
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(deny))
+    try:
+        done = stack.run("up", check=False)
+        assert done.returncode != 0
+        assert "AccessDenied" in done.stdout
+        assert "models/" in done.stdout
+    finally:
+        s3.put_bucket_policy(Bucket=bucket, Policy=policy)
+        stack.run("up")
+    stack.wait_until_ready()

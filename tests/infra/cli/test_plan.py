@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+MOE = Path(sys.executable).with_name("moe")
+
+
+def test_table_names_groups_nodes_and_reasons(moe, stack_file):
+    shown = moe("plan", "-f", str(stack_file), "--stack", "dev")
+    assert shown.exit_code == 0
+    for part in ("serve-0", "serve-0-1", "headless", "EP 2", "the only backend of vLLM on CPU"):
+        assert part in " ".join(shown.stdout.split())
+
+
+def test_json_is_the_plan(moe, stack_file):
+    document = json.loads(moe("plan", "-f", str(stack_file), "--stack", "dev", "--json").stdout)
+    assert document["stack"] == "dev"
+    assert [n["name"] for n in document["groups"][0]["nodes"]] == ["serve-0-0", "serve-0-1"]
+
+
+def test_commands_run_in_a_shell_as_printed(moe, stack_file, tmp_path):
+    text = moe("plan", "-f", str(stack_file), "--commands").stdout
+    shell = "\n".join(
+        line.replace("/opt/vllm/bin/python", 'printf "%s\\n"') for line in text.splitlines()
+    ).replace("_ADDRESS=  #", "_ADDRESS=10.1.2.3  #")
+    done = subprocess.run(["sh", "-eu", "-c", shell], capture_output=True, text=True, check=True)
+    words = done.stdout.split("\n")
+    assert words.count("--headless") == 1
+    assert words[words.index("--data-parallel-address") + 1] == "10.1.2.3"
+    assert words.count("vllm.entrypoints.cli.main") == 2
+
+
+def test_user_data_of_a_node(moe, stack_file):
+    shown = moe("plan", "-f", str(stack_file), "--stack", "dev", "--user-data", "serve-0-1")
+    assert shown.stdout.startswith("#cloud-config\n")
+    assert "moe-serving-dev-" in shown.stdout
+
+
+def test_user_data_of_a_node_that_is_not_planned(moe, stack_file):
+    shown = moe("plan", "-f", str(stack_file), "--user-data", "serve-0-9")
+    assert shown.exit_code == 2
+    assert "no such node; the plan has serve-0-0, serve-0-1" in shown.output
+
+
+def test_faults_are_sentences_and_no_traceback(moe, stack_file):
+    stack_file.write_text(stack_file.read_text().replace("nodes: 2", "nodes: 0, tp: 2"))
+    shown = moe("plan", "-f", str(stack_file))
+    assert shown.exit_code == 2
+    assert "2 faults" in shown.output
+    assert "Traceback" not in shown.output
+
+
+def test_takes_under_a_second_and_imports_neither_pulumi_nor_boto3(stack_file):
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", str(MOE), "plan", "-f", str(stack_file), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seconds = time.monotonic() - began
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert "infra.plan.plan" in imported
+    assert not {"pulumi", "boto3", "botocore"} & imported
+    # The number is 1 s on a machine at rest; tests share theirs.
+    assert seconds < 3

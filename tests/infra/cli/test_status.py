@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from infra import model, sources
+from infra.plan import plan as plans
+from infra.plan.assignments import Place, assignments
+from infra.planning import make_plan
+from node_bootstrap.assignment import Archive, assignment_key, status_key
+from node_bootstrap.jsondata import to_json
+
+BUCKET = "moe-serving-dev-123456789012"
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        yield boto3.client("s3", region_name="us-east-1")
+
+
+@pytest.fixture
+def plan(stack_file) -> plans.Plan:
+    source = sources.read_file(stack_file)
+    settings = sources.load(source, "dev")
+    return make_plan("dev", settings, model.read(settings.model.source, source.base))
+
+
+@pytest.fixture
+def bucket(s3, plan, deployment, status):
+    """The bucket of a stack that answers."""
+
+    def put(key: str, text: str) -> None:
+        s3.put_object(Bucket=BUCKET, Key=key, Body=text.encode())
+
+    s3.create_bucket(Bucket=BUCKET)
+    addresses = {node.name: "10.42.0.10" for node in plan.nodes}
+    place = Place("us-east-1", BUCKET, Archive("k", "a1"), addresses)
+    for index, (name, told) in enumerate(assignments(plan, place).items()):
+        put(assignment_key(name), to_json(dataclasses.replace(told, revision="r1")))
+        put(status_key(name), to_json(status(index, updated_at=4e9)))
+    put("deployment.json", to_json(deployment))
+    put("record.json", json.dumps({"deployment": json.loads(to_json(deployment))}))
+    return put
+
+
+def test_shows_nodes_phases_seconds_and_endpoint(moe, bucket):
+    shown = moe("status", "--stack", "dev")
+    assert shown.exit_code == 0
+    for part in ("http://10.42.0.10:8000/v1 answers", "serve-0-1", "i-1", "weights 1.5", "ready"):
+        assert part in shown.stdout
+
+
+def test_json_for_programs(moe, bucket):
+    document = json.loads(moe("status", "--stack", "dev", "--json").stdout)
+    assert (document["ready"], document["proven"]) == (True, True)
+    assert document["groups"][0]["generation"] == 1
+    assert document["nodes"][1]["experts"] == {"1": "2 of 4"}
+
+
+def test_a_record_of_an_earlier_deployment_proves_nothing(moe, bucket):
+    bucket("record.json", json.dumps({"deployment": {"stack": "dev"}}))
+    assert not json.loads(moe("status", "--stack", "dev", "--json").stdout)["proven"]
+
+
+def test_a_stack_that_is_not_up(moe, s3):
+    shown = moe("status", "--stack", "absent")
+    assert shown.exit_code == 2
+    assert "There is no bucket moe-serving-absent-123456789012" in shown.output
+
+
+def test_a_bucket_can_be_named(moe, s3):
+    assert "no bucket mine:" in moe("status", "--bucket", "mine").output

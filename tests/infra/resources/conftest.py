@@ -1,0 +1,124 @@
+"""The Pulumi program on mocks: what it asks AWS for, without an engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import runpy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.runtime import config as pulumi_config
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@dataclass
+class Made:
+    """One resource as the program registered it."""
+
+    kind: str
+    name: str
+    inputs: dict[str, Any]
+    custom: bool
+
+
+@dataclass
+class Account(pulumi.runtime.Mocks):
+    """Answers as AWS would: the outputs that the program reads, and no more."""
+
+    made: list[Made] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs):
+        self.made.append(Made(args.typ, args.name, dict(args.inputs), bool(args.custom)))
+        outputs: dict[str, Any] = {"arn": f"arn:aws:mock:::{args.name}", **args.inputs}
+        if args.typ == "aws:ec2/networkInterface:NetworkInterface":
+            count = len(self.of("networkInterface:NetworkInterface"))
+            outputs["privateIp"] = f"10.42.0.{10 + count}"
+        if args.typ == "aws:ec2/launchTemplate:LaunchTemplate":
+            outputs["latestVersion"] = 1
+        if args.typ == "aws:s3/bucket:Bucket":
+            outputs["arn"] = f"arn:aws:s3:::{args.inputs['bucket']}"
+        return f"{args.name}-id", outputs
+
+    def call(self, args: pulumi.runtime.MockCallArgs):
+        self.calls.append(args.token)
+        return {
+            "aws:index/getCallerIdentity:getCallerIdentity": {"accountId": "123456789012"},
+            "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": {
+                "instanceTypes": ["c7i.large", "c7i.large"],
+                "locations": ["us-east-1b", "us-east-1a"],
+            },
+            "aws:ssm/getParameter:getParameter": {"value": "ami-0123456789abcdef0"},
+            "aws:ec2/getAmi:getAmi": {"rootDeviceName": "/dev/sda1"},
+        }[args.token]
+
+    def of(self, kind: str) -> list[Made]:
+        """Resources of a type; its end is enough."""
+        return [made for made in self.made if made.kind.endswith(kind)]
+
+    def one(self, kind: str, name: str) -> Made:
+        """The one resource of a type and logical name."""
+        (found,) = [made for made in self.of(kind) if made.name == name]
+        return found
+
+
+Run = Callable[[dict[str, Any]], tuple[Account, dict[str, Any]]]
+
+
+@pytest.fixture(scope="session")
+def config_in(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], dict[str, Any]]:
+    """Makes the config of a stack of two nodes; each call's own, to be changed by a test."""
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "config.json").write_text(
+        json.dumps({"architectures": ["Qwen3MoeForCausalLM"], "num_experts": 8})
+    )
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return lambda: {
+        "aws:region": "us-east-1",
+        "moe-serving:model": {"name": "tiny", "source": str(folder)},
+        "moe-serving:groups": {"serve": {"instance_type": "c7i.large", "nodes": 2}},
+        "moe-serving:endpoint": {"allowed_cidrs": ["198.18.0.0/15"]},
+    }
+
+
+@pytest.fixture
+def config(config_in) -> dict[str, Any]:
+    return config_in()
+
+
+@pytest.fixture(scope="session")
+def two_nodes(config_in) -> tuple[Account, dict[str, Any]]:
+    """What the program makes and exports for two nodes; run once, read by many tests."""
+    return run(config_in())
+
+
+@pytest.fixture
+def run_program() -> Run:
+    """Run `infra/__main__.py` with a config; answers what it made and what it exported."""
+    return run
+
+
+def run(config: dict[str, Any], stack: str = "unit") -> tuple[Account, dict[str, Any]]:
+    account: Account = Account()
+    exported: dict[str, Any] = {}
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in config.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PULUMI_CONFIG", json.dumps(texts))
+        patch.setattr(pulumi, "export", exported.__setitem__)
+        asyncio.set_event_loop(asyncio.new_event_loop())
+        pulumi.runtime.set_mocks(account, project="moe-serving", stack=stack, preview=False)
+        pulumi_config.set_all_config(texts)
+
+        @pulumi.runtime.test
+        def program():
+            runpy.run_path(str(ROOT / "infra" / "__main__.py"), run_name="__main__")
+            return pulumi.Output.all(**exported).apply(exported.update)
+
+        program()
+    return account, exported

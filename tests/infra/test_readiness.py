@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from infra.readiness import Failed, Ready, Waiting, judge
+from node_bootstrap.status import Fault, Restart
+
+PRIMARY, HEADLESS = "serve-0-0", "serve-0-1"
+
+
+def test_ready_when_every_rank_answered_on_the_instances_that_were_made(deployment, status):
+    assert judge(deployment, {PRIMARY: status(0), HEADLESS: status(1)}) == Ready()
+
+
+def test_a_node_that_never_reported_is_booting(deployment, status):
+    verdict = judge(deployment, {PRIMARY: status(0)})
+    assert verdict == Waiting({HEADLESS: "booting"})
+
+
+def test_the_report_of_an_earlier_instance_counts_for_nothing(deployment, status):
+    old = status(1, instance_id="i-gone", phase="failed")
+    verdict = judge(deployment, {PRIMARY: status(0), HEADLESS: old})
+    assert verdict == Waiting({HEADLESS: "booting"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "phase"),
+    [
+        ({"phase": "weights"}, "weights"),
+        ({"revision": "r0"}, "role, not yet at revision r1"),
+        ({"archive_sha256": "a0"}, "fetching the bootstrap archive"),
+        (
+            {"archive_sha256": "a0", "fault": Fault(1.0, "digest is wrong", 0)},
+            "fetching the bootstrap archive (last fault: digest is wrong)",
+        ),
+    ],
+)
+def test_a_headless_node_on_its_way(deployment, status, changes, phase):
+    verdict = judge(deployment, {PRIMARY: status(0), HEADLESS: status(1, **changes)})
+    assert verdict == Waiting({HEADLESS: phase})
+
+
+@pytest.mark.parametrize(
+    ("changes", "phase"),
+    [
+        ({"phase": "starting", "generation": 2}, "group starting, generation 2"),
+        ({"revision": "r0"}, "group not yet at revision r1"),
+        ({"members": ()}, "group holds earlier instances of serve-0-0, serve-0-1"),
+        ({"probes": ()}, "no answer yet from rank 0, 1"),
+    ],
+)
+def test_a_group_on_its_way(deployment, status, group_report, changes, phase):
+    primary = status(0, group=group_report(**changes))
+    verdict = judge(deployment, {PRIMARY: primary, HEADLESS: status(1)})
+    assert verdict == Waiting({PRIMARY: phase})
+
+
+def test_a_group_that_still_holds_a_replaced_instance_is_not_ready(
+    deployment, status, group_report
+):
+    primary_report = group_report()
+    old = dataclasses.replace(primary_report.members[1], instance_id="i-gone")
+    primary = status(0, group=group_report(members=(primary_report.members[0], old)))
+    verdict = judge(deployment, {PRIMARY: primary, HEADLESS: status(1)})
+    assert verdict == Waiting({PRIMARY: "group holds earlier instances of serve-0-1"})
+
+
+def test_a_failed_node_fails_the_deployment_with_its_reason_and_log(deployment, status):
+    fault = Fault(1.0, "the model's folder is empty", 0, "last line")
+    verdict = judge(deployment, {HEADLESS: status(1, phase="failed", fault=fault)})
+    assert verdict == Failed(
+        ("serve-0-1 (i-1) failed: the model's folder is empty",), {HEADLESS: "last line"}
+    )
+
+
+def starts(count: int, *, revision: str = "r1", ready_at: float | None = None):
+    return tuple(Restart(n, revision, f"cause {n}", 1.0, ready_at) for n in range(1, count + 1))
+
+
+def test_three_starts_of_a_revision_without_an_answer_are_hopeless(
+    deployment, status, group_report
+):
+    primary = status(0, group=group_report(phase="starting", restarts=starts(3)))
+    verdict = judge(deployment, {PRIMARY: primary, HEADLESS: status(1)})
+    assert isinstance(verdict, Failed)
+    assert "serve-0 was started 3 times with revision r1" in verdict.reasons[0]
+    assert "1: cause 1; 2: cause 2; 3: cause 3" in verdict.reasons[0]
+
+
+@pytest.mark.parametrize(
+    "restarts",
+    [starts(2), starts(3, revision="r0"), starts(3, ready_at=5.0)],
+    ids=["two starts", "of an earlier revision", "it was ready once"],
+)
+def test_other_restarts_are_waited_for(deployment, status, group_report, restarts):
+    primary = status(0, group=group_report(phase="starting", restarts=restarts))
+    verdict = judge(deployment, {PRIMARY: primary, HEADLESS: status(1)})
+    assert isinstance(verdict, Waiting)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from infra import report
+from infra.plan import plan as plans
+from infra.plan.assignments import Place, assignments
+from infra.plan.request import EngineOptions, GroupRequest, Request
+from node_bootstrap.assignment import Archive
+
+GROUP = GroupRequest(
+    name="serve",
+    role="serve",
+    instance_type="c7i.large",
+    nodes=2,
+    replicas=1,
+    tensor_parallel_size=1,
+    data_parallel_size_local=1,
+    enable_expert_parallel=True,
+    all2all_backend="auto",
+    options=EngineOptions(),
+)
+
+
+@pytest.fixture
+def told():
+    plan = plans.make(Request("dev", "tiny", (), {}, "0.32.0", "/py", (GROUP,)))
+    addresses = {node.name: "10.42.0.10" for node in plan.nodes}
+    made = assignments(plan, Place("us-east-1", "b", Archive("k", "a1"), addresses))
+    return {name: dataclasses.replace(a, revision="r1") for name, a in made.items()}
+
+
+@pytest.fixture
+def contents(told, status, deployment):
+    def make(**changes):
+        statuses = {"serve-0-0": status(0), "serve-0-1": status(1)}
+        return dataclasses.replace(
+            report.Contents("dev", "bucket", told, statuses, deployment, proven=True), **changes
+        )
+
+    return make
+
+
+def test_a_stack_that_answers(contents, snapshot):
+    assert report.build(contents(), now=101.0) == snapshot
+
+
+def test_ready_is_what_was_told_not_what_runs(contents, told):
+    newer = {name: dataclasses.replace(a, revision="r2") for name, a in told.items()}
+    built = report.build(contents(assignments=newer), now=101.0)
+    assert not built.ready
+    assert (built.nodes[0].revision, built.nodes[0].wanted_revision) == ("r1", "r2")
+
+
+def test_nodes_that_were_never_heard_of_are_shown(contents):
+    built = report.build(contents(statuses={}, deployment=None, proven=False), now=101.0)
+    assert [node.phase for node in built.nodes] == ["not heard of"] * 2
+    assert (built.groups[0].phase, built.endpoint, built.ready) == ("not heard of", "", False)
+
+
+def test_a_node_that_reports_no_more_is_silent(contents):
+    built = report.build(contents(), now=100.0 + report.SILENT_SECONDS + 1)
+    assert built.nodes[1].phase == "silent (was: role)"
+    assert built.groups[0].phase == "silent (was: ready)"
+    assert not built.ready

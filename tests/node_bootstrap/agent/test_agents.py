@@ -1,0 +1,174 @@
+"""Two agents as they run on two nodes: processes of their own, real S3, SSM, HTTP and roles.
+
+The nodes are 127.0.0.1 and 127.0.0.2; the roles are small engines with vLLM's manners.
+"""
+
+# ruff: noqa: S310 - the addresses are this machine's own
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import signal
+import sys
+import time
+import urllib.error
+import urllib.request
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from node_bootstrap import assignment as a
+from node_bootstrap import jsondata
+
+BUCKET = "moe-serving-test-123456789012"
+ENGINE = Path(__file__).parent / "engine.py"
+WEIGHTS = b"the weights" * 1000
+OTHER_WEIGHTS = b"new weights" * 1000
+ADDRESSES = {"serve-0-0": "127.0.0.1", "serve-0-1": "127.0.0.2"}
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory, account, make_nodes):
+    nodes = make_nodes(tmp_path_factory.mktemp("nodes"), account)
+    nodes.assign()
+    for name in ADDRESSES:
+        nodes.start(name)
+    yield nodes
+    nodes.close()
+
+
+@pytest.fixture
+def ready(nodes):
+    """One group for all tests: each leaves it ready, at whatever generation."""
+    nodes.wait_ready()
+    nodes.before = nodes.group()["generation"]
+    return nodes
+
+
+def test_a_group_becomes_ready_and_says_so_in_the_bucket(ready):
+    ready.wait(lambda _: ready.status().found.experts)
+    status = ready.status()
+    assert status.phase == "role"
+    assert status.running
+    assert [s.outcome for s in status.steps] == ["NOCHANGE", "NOCHANGE", "CHANGED", "CHANGED"]
+    assert status.group.phase == "ready"
+    assert [p.text for p in status.group.probes] == ["A", "A"]
+    assert status.group.waiting_for == ()
+    assert status.found.experts[0].local == (0, 1, 2, 3)
+    assert status.found.interface == "lo"
+    assert status.group.restarts[0].cause == "first start"
+    member = ready.status("serve-0-1")
+    assert (member.revision, member.generation) == (status.revision, status.generation)
+    assert "the-key" not in jsondata.to_json(status)
+
+
+def test_a_headless_role_that_dies_while_nobody_asks_restarts_the_whole_group(ready):
+    ready.kill_role("serve-0-1")
+    assert ready.wait_fault() < 5
+    ready.wait_ready()
+    assert ready.role("serve-0-0").started.generation == ready.before + 1
+    assert ready.role("serve-0-1").started.generation == ready.before + 1
+    assert "serve-0-1 failed: its vLLM ended by signal 9" in ready.cause()
+
+
+def test_a_primary_role_that_dies_restarts_the_whole_group(ready):
+    ready.kill_role("serve-0-0")
+    assert ready.wait_fault() < 5
+    ready.wait_ready()
+    assert ready.role("serve-0-1").started.generation == ready.before + 1
+
+
+def test_restarted_agents_adopt_the_running_roles(ready):
+    roles = [ready.role(n) for n in ADDRESSES]
+    for name in ADDRESSES:
+        ready.kill_agent(name)
+    for name in ADDRESSES:
+        ready.start(name)
+    ready.wait_ready()
+    time.sleep(4)  # longer than a silence: whoever was not heard again would be a fault by now
+    assert [ready.role(n) for n in ADDRESSES] == roles
+    assert ready.group()["generation"] == ready.before
+    steps = ready.status().steps
+    assert [s.outcome for s in steps] == ["SKIPPED", "NOCHANGE", "NOCHANGE", "NOCHANGE"]
+    assert max(s.seconds for s in steps) < 1
+
+
+def test_a_member_without_its_primary_stops(ready):
+    ready.kill_agent("serve-0-0")
+    pid = ready.role("serve-0-1").pid
+    began = time.monotonic()
+    while alive(pid) and time.monotonic() - began < 10:
+        time.sleep(0.1)
+    assert not alive(pid)
+    assert time.monotonic() - began < 6
+    ready.start("serve-0-0")
+    ready.wait_fault()
+    ready.wait_ready()
+
+
+def test_a_member_whose_agent_is_gone_is_noticed(ready):
+    ready.kill_agent("serve-0-1")
+    assert ready.wait_fault() < 6
+    assert "serve-0-1 has been silent" in ready.cause()
+    ready.start("serve-0-1")
+    ready.wait_ready()
+
+
+def test_a_hanging_rank_is_noticed(ready):
+    os.kill(ready.role("serve-0-1").pid, signal.SIGSTOP)
+    assert ready.wait_fault() < 6
+    ready.wait_ready()
+    assert "did not answer: no answer within 1.5 s" in ready.cause()
+
+
+def test_a_new_revision_reaches_both_nodes_and_they_change_together(ready):
+    revision = ready.assign(env={"LENGTH": "3"})
+    ready.wait(lambda g: g["revision"] == revision and g["phase"] == "ready")
+    ready.wait(lambda _: [p.text for p in ready.status().group.probes] == ["AAA", "AAA"])
+    ready.wait(lambda _: ready.status("serve-0-1").revision == revision)
+    assert ready.cause() == "new revision"
+
+
+def test_a_revision_that_can_not_be_prepared_leaves_the_old_one_serving_until_mended(ready):
+    old = ready.group()["revision"]
+    missing = a.Software("venv", sys.executable, {"no-such-distribution-of-ours": "1.0"})
+    ready.assign(software=missing)
+    ready.wait(lambda _: ready.status().phase == "failed")
+    assert "no-such-distribution-of-ours 1.0 is missing" in ready.status().fault.what
+    assert ready.group()["phase"] == "ready"
+    assert ready.group()["revision"] == old
+    mended = a.Software("venv", sys.executable, {"moto": version("moto")})
+    revision = ready.assign(software=mended)
+    ready.wait(lambda g: g["revision"] == revision and g["phase"] == "ready")
+
+
+def test_weights_that_are_not_the_planned_ones_fail_the_node_until_the_object_is_right(ready):
+    planned = ready.assignment("serve-0-0").weights.files[0]
+    other = dataclasses.replace(planned, sha256=hashlib.sha256(OTHER_WEIGHTS).hexdigest())
+    ready.weights = (other,)
+    revision = ready.assign()
+    ready.wait(lambda _: ready.status().phase == "failed")
+    assert "the object was changed; deploy again" in ready.status().fault.what
+    ready.account.s3.put_object(Bucket=BUCKET, Key="models/m/w.bin", Body=OTHER_WEIGHTS)
+    ready.wait(lambda g: g["revision"] == revision and g["phase"] == "ready")
+    assert ready.cause() == "new revision"
+
+
+def test_the_agent_tells_its_group_only_to_who_has_the_token(ready):
+    base = f"http://127.0.0.1:{ready.agent_port}"
+    for headers in ({}, {"Authorization": "Bearer wrong"}):
+        request = urllib.request.Request(f"{base}/v1/group", headers=headers)
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(request, timeout=2)
+    with urllib.request.urlopen(f"{base}/metrics", timeout=2) as answer:
+        metrics = answer.read().decode()
+    assert 'moe_group_phase{phase="ready"} 1.0' in metrics
+    with urllib.request.urlopen(f"{base}/healthz", timeout=2) as answer:
+        assert answer.read() == b"ok\n"
+
+
+def alive(pid):
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
