@@ -26,11 +26,15 @@ class ExpectedNode:
 
 @dataclass(frozen=True)
 class ExpectedGroup:
-    """One replica of a group: its nodes, the primary first, and its data-parallel ranks."""
+    """One replica of a group: its nodes, the primary first, and its data-parallel ranks.
+
+    expert_parallel_size: ranks that share the experts; 1 where every rank holds them all.
+    """
 
     nodes: tuple[str, ...]
     revision: str
     ranks: int
+    expert_parallel_size: int
 
 
 @dataclass(frozen=True)
@@ -146,10 +150,16 @@ def _group_phase(
         return f"group not yet at revision {group.revision}"
     if report.phase != "ready":
         return f"group {report.phase}, generation {report.generation}"
+    # The report names the members that the primary hears of; the primary speaks for itself.
     heard = {member.name: member.instance_id for member in report.members}
-    strange = [n for n in group.nodes if heard.get(n) != deployment.nodes[n].instance_id]
+    strange = [n for n in group.nodes[1:] if heard.get(n) != deployment.nodes[n].instance_id]
     if strange:
         return f"group holds earlier instances of {', '.join(strange)}"
     answered = {probe.rank for probe in report.probes}
     missing = sorted(set(range(group.ranks)) - answered)
-    return f"no answer yet from rank {', '.join(map(str, missing))}" if missing else ""
+    if missing:
+        return f"no answer yet from rank {', '.join(map(str, missing))}"
+    if group.expert_parallel_size > 1:
+        silent = [n for n in group.nodes if n in current and not current[n].found.experts]
+        return f"experts not yet told by {', '.join(silent)}" if silent else ""
+    return ""

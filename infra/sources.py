@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +50,18 @@ def _unique_keys(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_keys)
 
 
+STACKS_VARIABLE = "MOE_SERVING_STACKS"
+"""Environment: the folder of the stack files, where that isn't the checkout itself."""
+
+
+def stacks(project: Path = PROJECT) -> Path:
+    """Folder of the stack files."""
+    return Path(os.environ.get(STACKS_VARIABLE) or project)
+
+
 def stack_file(stack: str, project: Path = PROJECT) -> Path:
     """Path of a stack's file; it may not exist."""
-    return project / f"Pulumi.{stack}.yaml"
+    return stacks(project) / f"Pulumi.{stack}.yaml"
 
 
 def read_file(path: Path, base: Path | None = None) -> Source:
@@ -98,7 +108,7 @@ def from_pulumi(config: Mapping[str, str], stack: str, project: Path = PROJECT) 
         project: folder of Pulumi.yaml.
     """
     if stack_file(stack, project).exists():
-        read_file(stack_file(stack, project))
+        read_file(stack_file(stack, project), project)
     prefix = f"{NAMESPACE}:"
     values = {k.removeprefix(prefix): _value(v) for k, v in config.items() if k.startswith(prefix)}
     return Source(values, config.get("aws:region"), project)

@@ -12,13 +12,14 @@ import boto3
 import typer
 
 from infra import leftovers
+from infra.sources import stacks
 from rehearsal import engine, machine
 from rehearsal.driver import account_process, plugin, recovery, session, stackfile, teardown
 from rehearsal.driver.errors import DriverError
 from rehearsal.driver.nodes import instance_of
 from rehearsal.image import model, rootfs, vllm
 from rehearsal.machine.interface import MachineError
-from rehearsal.paths import CHECKOUT, home
+from rehearsal.paths import home
 
 app = typer.Typer(
     help="This machine in the part of the AWS account.",
@@ -48,14 +49,14 @@ Provider = Annotated[
 @app.command()
 def setup(*, stack: Stack = DEFAULT, boot: Boot = True) -> None:
     """Build or find all that `up` needs, without applying anything."""
-    session.prepare(stackfile.read(CHECKOUT, stack), boot=boot)
+    session.prepare(stackfile.read(stacks(), stack), boot=boot)
     print("Everything that `make up` needs is here.")
 
 
 @app.command()
 def up(*, stack: Stack = DEFAULT, boot: Boot = True, provider: Provider = "ours") -> None:
     """Bring the stack up on this machine and show how to ask its model something."""
-    source = stackfile.read(CHECKOUT, stack)
+    source = stackfile.read(stacks(), stack)
     found = session.prepare(source, boot=boot)
     work = session.connect(home(), stack, found, provider, wait=boot)
     account_process.set_boot(work.endpoint, enabled=boot)
@@ -77,7 +78,7 @@ def up(*, stack: Stack = DEFAULT, boot: Boot = True, provider: Provider = "ours"
 @app.command()
 def preview(stack: Stack = DEFAULT, provider: Provider = "ours") -> None:
     """Show what `up` would change."""
-    found = session.prepare(stackfile.read(CHECKOUT, stack), boot=False)
+    found = session.prepare(stackfile.read(stacks(), stack), boot=False)
     work = session.connect(home(), stack, found, provider)
     if recovery.needed(work.pulumi):
         recovery.recover(work.pulumi, work.aws)

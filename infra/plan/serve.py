@@ -39,6 +39,9 @@ def env(group: GroupPlace) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CACHE_ROOT": f"{ROLE_STATE}/vllm-cache",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        # Forked engines skip the import of torch and vLLM: half the start on CPU. vLLM's CPU
+        # platform would overwrite it with spawn; the plugin vllm_cpu_ep keeps it.
+        "VLLM_WORKER_MULTIPROC_METHOD": "fork",
         # Gloo binds to what the host name resolves to, else to loopback: no peer reaches that.
         "GLOO_SOCKET_IFNAME": PRIMARY_INTERFACE,
         # vLLM compiles its log-probability code even with --enforce-eager; nodes have no g++.

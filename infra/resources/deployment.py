@@ -263,6 +263,7 @@ def expected(
                 nodes=tuple(node.name for node in group.nodes),
                 revision=told[group.primary.name].revision,
                 ranks=group.data_parallel_size,
+                expert_parallel_size=group.expert_parallel_size,
             )
             for group in plan.groups
         },

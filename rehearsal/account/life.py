@@ -11,6 +11,7 @@ from moto.core.utils import utcnow
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
 from rehearsal.account.ec2.errors import refuse
+from rehearsal.account.ec2.launches import release
 from rehearsal.account.ec2.models import Instance, NetworkInterface
 from rehearsal.account.firewall import GroupRule, Member, resolve
 from rehearsal.machine.interface import InstanceState, Launch, Machine, MachineError, Rule
@@ -118,7 +119,7 @@ class Life:
         try:
             self.machine_of(instance).launch(_launch(backend, instance))
         except MachineError as fault:
-            self._release(backend, instance, *LOST)
+            release(backend, instance, *LOST)
             raise refuse("Unsupported", str(fault)) from fault
         self.push_firewall()
 
@@ -200,27 +201,10 @@ class Life:
             self.terminate(instance, SELF)
         elif step == "terminated":
             reason = instance.state_reason
-            self._release(backend, instance, reason.message, reason.code)
+            release(backend, instance, reason.message, reason.code)
         else:
-            self._release(backend, instance, *LOST)
+            release(backend, instance, *LOST)
         return True
-
-    @staticmethod
-    def _release(backend: Backend, instance: Instance, reason: str, code: str) -> None:
-        """The end: interfaces detached or deleted, volumes deleted, reservation given back."""
-        for interface in list(instance.nics.values()):
-            delete = interface.delete_on_termination
-            instance.detach_eni(interface)
-            if delete:
-                backend.delete_network_interface(interface.id)
-        instance.teardown_defaults()
-        association = backend.iam_instance_profile_associations.get(instance.id)
-        if association:
-            backend.disassociate_iam_instance_profile(association.association_id)
-        reservation = backend.capacity_reservations.get(instance.capacity_reservation_id or "")
-        if reservation and reservation.state == "active":
-            reservation.available_instance_count += 1
-        instance.go("terminated", reason, code)
 
     def push_firewall(self) -> None:
         """Give the machine the rules of every VPC with booted instances, where they changed."""

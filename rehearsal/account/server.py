@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError
 from botocore.model import OperationNotFoundError
+from moto.ec2.models import ec2_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-from rehearsal.account.ec2.backend import Backend, backends
+from rehearsal.account.ec2.backend import Backend, backend_of, backends
 from rehearsal.account.environment import ACCOUNT_ID
 from rehearsal.account.images import BOOTABLE, register
 from rehearsal.account.life import Life
 from rehearsal.account.stateless import Stateless
-from rehearsal.account.wire import error_body, service_of
+from rehearsal.account.wire import error_body, region_of, service_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -130,6 +131,7 @@ class Account:
         _read_body(environ)
         try:
             with self.lock:
+                self._know_region(region_of(environ["HTTP_AUTHORIZATION"]))
                 body = list(self.app(environ, start_response))
                 if _mutates(environ):
                     self.store.changed()
@@ -153,6 +155,12 @@ class Account:
                 f"An internal error of the rehearsal's account ({fault!r}); its log has more.",
             )
         return body
+
+    def _know_region(self, region: str) -> None:
+        """Have a region's images and their public parameters before anybody asks for them."""
+        if region and region not in self._regions and region in ec2_backends[ACCOUNT_ID]:
+            backend_of(ACCOUNT_ID, region)
+            self.backends()
 
     def _control(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         call = (environ["REQUEST_METHOD"], environ["PATH_INFO"].removeprefix(CONTROL))

@@ -27,8 +27,19 @@ REQUEST_ID = "00000000-0000-0000-0000-000000000000"
 
 def service_of(authorization: str | None) -> str:
     """The service in a SigV4 Authorization header's credential scope; "s3" where there is none."""
-    scope = (authorization or "").partition("Credential=")[2].partition(",")[0].split("/")
+    scope = _scope(authorization)
     return scope[3].lower() if len(scope) > 3 else "s3"
+
+
+def region_of(authorization: str | None) -> str:
+    """The region in the credential scope; "" where there is none."""
+    scope = _scope(authorization)
+    return scope[2] if len(scope) > 3 else ""
+
+
+def _scope(authorization: str | None) -> list[str]:
+    """Access key id, date, region, service, and the word aws4_request."""
+    return (authorization or "").partition("Credential=")[2].partition(",")[0].split("/")
 
 
 def error_body(service: str, code: str, message: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import boto3
 
+from infra.sources import stacks
 from rehearsal import engine
 from rehearsal.driver import account_process, plugin, stackfile, system
 from rehearsal.driver.pulumi import Pulumi
@@ -80,7 +81,7 @@ def connect(
     Raises:
         DriverError: the account didn't start, or the real provider is missing.
     """
-    source = stackfile.read(CHECKOUT, stack) if stackfile.exists(CHECKOUT, stack) else None
+    source = stackfile.read(stacks(), stack) if stackfile.exists(stacks(), stack) else None
     region = source.region if source else stackfile.DEFAULT_REGION
     endpoint = account_process.start(home, region, found.hardware)
     added = engine.environment(home, endpoint, found.engine)

@@ -85,7 +85,9 @@ def environment(home: Home, endpoint: Endpoint, engine: Engine | None) -> dict[s
         first_on_path.insert(0, str(engine.pulumi.parent))
     return {
         "PULUMI_HOME": str(home.pulumi_home),
-        "PULUMI_BACKEND_URL": f"file://{home.pulumi_state.resolve()}",
+        # Without metadata: each state file would have a second one (.attrs) that isn't written in
+        # one step, and an engine killed in between leaves a state that no command can load.
+        "PULUMI_BACKEND_URL": f"file://{home.pulumi_state.resolve()}?metadata=skip",
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(_passphrase_file(home)),
         # with these two, no request leaves the machine
         "PULUMI_SKIP_UPDATE_CHECK": "true",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rehearsal import cache
 from rehearsal.machine.interface import (
@@ -18,6 +18,9 @@ from rehearsal.machine.interface import (
     METADATA_ADDRESS,
     RESOLVER_ADDRESS,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RECIPE = "1"
 """Raised with any change of the functions here that changes what they make."""

@@ -10,12 +10,15 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rehearsal.machine import names
 from rehearsal.machine.interface import MachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 V1_CONTROLLERS = ("memory", "cpu")
 CPU_PERIOD_US = 100_000

@@ -9,8 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rehearsal.machine import cgroups, host, instance, network
@@ -27,6 +25,8 @@ from rehearsal.machine.services import VpcServices
 from rehearsal.paths import CHECKOUT, Home
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
     from wsgiref.types import WSGIApplication
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Containers:
     them, serves them and finishes terminations that were begun.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - agreed with the account
         self,
         home: Home,
         image: Path,

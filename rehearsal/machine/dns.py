@@ -7,11 +7,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rehearsal.machine.interface import RESOLVER_ADDRESS, Launch, MachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LEASE = "1h"
 MTU_BYTES = 9001

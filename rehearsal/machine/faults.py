@@ -6,13 +6,17 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rehearsal.machine import cgroups, host, inside, names
 from rehearsal.machine.instance import Folder
 from rehearsal.machine.interface import MachineError
-from rehearsal.paths import Home
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rehearsal.paths import Home
 
 DISABLED, FORWARDING = 0, 3
 """States of a bridge port."""

@@ -7,11 +7,14 @@ destination may take it; the side that is outside the VPC has no say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rehearsal.machine import host
-from rehearsal.machine.interface import Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from rehearsal.machine.interface import Rule
 
 Direction = Literal["egress", "ingress"]
 Permit = tuple[str, int, int, tuple[str, ...]]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rehearsal.machine import cgroups
 from rehearsal.machine.interface import MachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PACKAGE_OF = {
     "ip": "iproute2",
@@ -69,8 +72,10 @@ def _privilege_faults(status: str) -> list[str]:
     if not missing:
         return []
     return [
-        f"this process lacks {', '.join(missing)}: run as root (in a Docker container: "
-        "with --privileged), or use BOOT=no to apply a stack without booting it"
+        (
+            f"this process lacks {', '.join(missing)}: run as root (in a Docker container: "
+            "with --privileged), or use BOOT=no to apply a stack without booting it"
+        )
     ]
 
 
@@ -80,6 +85,8 @@ def _program_faults() -> list[str]:
         return []
     packages = sorted({PACKAGE_OF[program] for program in missing})
     return [
-        f"missing programs: {', '.join(missing)}; "
-        f"apt-get install --no-install-recommends {' '.join(packages)}"
+        (
+            f"missing programs: {', '.join(missing)}; "
+            f"apt-get install --no-install-recommends {' '.join(packages)}"
+        )
     ]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rehearsal.machine.instance import Folder
 from rehearsal.machine.interface import MachineError
-from rehearsal.paths import Home
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rehearsal.paths import Home
 
 ENVIRONMENT = (
     "container=ec2-node",

@@ -9,11 +9,13 @@ import shutil
 import signal
 import uuid
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rehearsal.machine.interface import Launch
 from rehearsal.paths import Home
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CONTROL_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """What a supervisor takes for power off, reboot, kill."""

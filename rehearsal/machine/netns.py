@@ -6,13 +6,15 @@ import ctypes
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rehearsal.machine import host, names
 from rehearsal.machine.interface import MachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000

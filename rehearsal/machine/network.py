@@ -8,11 +8,9 @@ one link and one route per VPC and is not touched otherwise.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rehearsal.machine import dns, firewall, host, names, netns
 from rehearsal.machine.interface import (
@@ -24,7 +22,12 @@ from rehearsal.machine.interface import (
     MachineError,
     Rule,
 )
-from rehearsal.paths import Home
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from rehearsal.paths import Home
 
 CLIENT_END = "client"
 """The link to this machine, seen from inside a VPC's namespace."""
@@ -128,8 +131,10 @@ def attach(vpc: Vpc, launch: Launch) -> None:
     netns.create(own)
     netns.ip(
         [
-            f"link add {port} mtu {dns.MTU_BYTES} type veth "
-            f"peer name ens5 address {launch.mac} mtu {dns.MTU_BYTES} netns {own}",
+            (
+                f"link add {port} mtu {dns.MTU_BYTES} type veth "
+                f"peer name ens5 address {launch.mac} mtu {dns.MTU_BYTES} netns {own}"
+            ),
             f"link set {port} master {bridge}",
             # Learning off and a fixed entry: an address that moves to another instance is not
             # looked for behind the old one.
@@ -208,8 +213,10 @@ def _add_bridge(vpc: Vpc, bridge: str, subnet_cidr: str) -> None:
     netns.ip(
         [
             # An address of its own, or it would take that of its lowest port, and change.
-            f"link add {bridge} address 02:ff:{octets} mtu {dns.MTU_BYTES} "
-            "type bridge mcast_snooping 0",
+            (
+                f"link add {bridge} address 02:ff:{octets} mtu {dns.MTU_BYTES} "
+                "type bridge mcast_snooping 0"
+            ),
             f"address add {router}/{subnet.prefixlen} dev {bridge}",
             f"link set {bridge} up",
         ],

@@ -52,9 +52,17 @@ own_dev() {
   mount --bind "$console" root/dev/console
 }
 
+# What is bound in is for every user of the instance; a home folder on the way (an interpreter
+# below /root, say) is closed to all but its owner.
 bind_read_only() {
+  local above
   while [ $# -gt 0 ]; do
     mkdir -p "root$2"
+    above=$(dirname "$2")
+    while [ "$above" != / ]; do
+      chmod a+x "root$above"
+      above=$(dirname "$above")
+    done
     mount --bind "$1" "root$2"
     mount -o remount,bind,ro,nosuid,nodev "root$2"
     shift 2

@@ -6,9 +6,7 @@ import logging
 import secrets
 import socket
 import threading
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rehearsal.machine import imds, netns
@@ -20,6 +18,8 @@ from rehearsal.machine.interface import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
     from socketserver import BaseServer
     from wsgiref.types import WSGIApplication
 
@@ -157,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _account_server(listener: socket.socket, app: WSGIApplication) -> BaseServer:
     # Supervisors import this package too: werkzeug would cost each of them a quarter second.
-    from werkzeug.serving import WSGIRequestHandler, make_server  # noqa: PLC0415
+    from werkzeug.serving import WSGIRequestHandler, make_server  # noqa: PLC0415 - for the reason above
 
     class Quiet(WSGIRequestHandler):
         timeout = IDLE_TIMEOUT_S

@@ -56,7 +56,6 @@ class Supervisor:
         """Boot until the instance is off; return how it ended."""
         first = True
         while True:
-            # To EC2 an instance that restarts is `running` throughout.
             code = self._boot_once(first=first)
             first = False
             asked, self._wish = self._wish, None
@@ -75,8 +74,8 @@ class Supervisor:
     def _boot_once(self, *, first: bool) -> int:
         self._boots += 1
         self._init_pid = 0
-        if first:
-            self._folder.record(Progress("booting", 0, self._boots))
+        # To EC2 an instance that restarts is `running` throughout.
+        self._folder.record(Progress("booting" if first else "running", 0, self._boots))
         (self._folder.path / "boot_id").write_text(f"{uuid.uuid4()}\n")
         master, slave = pty.openpty()
         tty.setraw(slave)

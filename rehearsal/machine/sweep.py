@@ -7,11 +7,14 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rehearsal.machine import cgroups, host, names, netns
 from rehearsal.machine.interface import MachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def leftovers(tag: str) -> list[str]:
@@ -80,10 +83,12 @@ def _processes(tag: str) -> list[tuple[int, str]]:
 
 
 def _tags(arguments: list[str]) -> Iterator[str]:
+    # Ours by what they are, not by a path alone: somebody may read a console log with `tail -f`.
+    supervisor = "rehearsal.machine.supervisor" in arguments
     for argument in arguments:
-        # `--conf-file=/…/networks/vpc-…/dnsmasq.conf` and `/…/instances/i-…`
-        path = Path(argument.partition("=")[2] or argument)
-        if path.is_absolute() and (tag := names.tag_of(path)) is not None:
+        option, _, value = argument.partition("=")
+        path = value if option == "--conf-file" else argument if supervisor else ""
+        if path.startswith("/") and (tag := names.tag_of(Path(path))) is not None:
             yield tag
 
 

@@ -24,7 +24,7 @@ def properties(call: Call, instance: Mapping[str, Any], known: Inputs) -> State:
             so that what comes from a launch template doesn't swell the state.
     """
     rid = instance["InstanceId"]
-    placement, primary = instance.get("Placement") or {}, _primary(instance)
+    placement = instance.get("Placement") or {}
     profile = (instance.get("IamInstanceProfile") or {}).get("Arn")
     return {
         "arn": call.arn("ec2", f"instance/{rid}"),
@@ -39,23 +39,7 @@ def properties(call: Call, instance: Mapping[str, Any], known: Inputs) -> State:
         "tenancy": placement.get("Tenancy"),
         "hostId": placement.get("HostId"),
         "keyName": instance.get("KeyName"),
-        "publicDns": instance.get("PublicDnsName") or "",
-        "publicIp": instance.get("PublicIpAddress") or "",
-        "privateDns": instance.get("PrivateDnsName"),
-        "privateIp": primary.get("PrivateIpAddress") or instance.get("PrivateIpAddress"),
-        "subnetId": primary.get("SubnetId") or instance.get("SubnetId"),
-        "sourceDestCheck": primary.get("SourceDestCheck", instance.get("SourceDestCheck")),
-        "primaryNetworkInterfaceId": primary.get("NetworkInterfaceId"),
-        "primaryNetworkInterface": _primary_reference(primary),
-        "associatePublicIpAddress": bool(primary.get("Association")),
-        "secondaryPrivateIps": [
-            entry["PrivateIpAddress"]
-            for entry in primary.get("PrivateIpAddresses") or []
-            if not entry.get("Primary")
-        ],
-        "ipv6Addresses": [entry["Ipv6Address"] for entry in primary.get("Ipv6Addresses") or []],
-        "securityGroups": [],
-        "vpcSecurityGroupIds": [group["GroupId"] for group in _groups(instance, primary)],
+        **_network(instance),
         "iamInstanceProfile": profile.rsplit("/", 1)[-1] if profile else None,
         "ebsOptimized": instance.get("EbsOptimized"),
         "monitoring": (instance.get("Monitoring") or {}).get("State") in ("enabled", "pending"),
@@ -87,6 +71,29 @@ def runs_version(
         return asked == running
     running, default, latest = resolve(str(template.get("id", "")))
     return running == {"$Default": default, "$Latest": latest}.get(asked, asked)
+
+
+def _network(instance: Mapping[str, Any]) -> State:
+    primary = _primary(instance)
+    return {
+        "publicDns": instance.get("PublicDnsName") or "",
+        "publicIp": instance.get("PublicIpAddress") or "",
+        "privateDns": instance.get("PrivateDnsName"),
+        "privateIp": primary.get("PrivateIpAddress") or instance.get("PrivateIpAddress"),
+        "subnetId": primary.get("SubnetId") or instance.get("SubnetId"),
+        "sourceDestCheck": primary.get("SourceDestCheck", instance.get("SourceDestCheck")),
+        "primaryNetworkInterfaceId": primary.get("NetworkInterfaceId"),
+        "primaryNetworkInterface": _primary_reference(primary),
+        "associatePublicIpAddress": bool(primary.get("Association")),
+        "secondaryPrivateIps": [
+            entry["PrivateIpAddress"]
+            for entry in primary.get("PrivateIpAddresses") or []
+            if not entry.get("Primary")
+        ],
+        "ipv6Addresses": [entry["Ipv6Address"] for entry in primary.get("Ipv6Addresses") or []],
+        "securityGroups": [],
+        "vpcSecurityGroupIds": [group["GroupId"] for group in _groups(instance, primary)],
+    }
 
 
 def _primary(instance: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -35,8 +35,9 @@ class SecurityGroup(Resource):
             TagSpecifications=tags.specification("security-group", inputs),
             **place,
         )
-        # Every new group lets all out
-        # (https://docs.aws.amazon.com/vpc/latest/userguide/security-group-rules.html); as in the real provider, only what the program writes is let through
+        # Every new group lets all out:
+        # https://docs.aws.amazon.com/vpc/latest/userguide/security-group-rules.html
+        # As in the real provider, only what the program writes is let through.
         client, rid = call.client("ec2"), made["GroupId"]
         group = call.wait(f"{rid} to be visible", lambda: _find_group(call, rid))
         if group.get("IpPermissionsEgress"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rehearsal.provider import shapes
@@ -41,7 +42,7 @@ def instance_type(call: Call, arguments: Inputs) -> State:
     cpu, memory, net = kind["VCpuInfo"], kind["MemoryInfo"], kind.get("NetworkInfo", {})
     processor, ebs = kind.get("ProcessorInfo", {}), kind.get("EbsInfo", {})
     storage, gpu = kind.get("InstanceStorageInfo", {}), kind.get("GpuInfo", {})
-    placement, efa = kind.get("PlacementGroupInfo", {}), net.get("EfaInfo", {})
+    placement = kind.get("PlacementGroupInfo", {})
     return {
         "id": name,
         "instanceType": name,
@@ -71,6 +72,14 @@ def instance_type(call: Call, arguments: Inputs) -> State:
         "ebsEncryptionSupport": ebs.get("EncryptionSupport"),
         "instanceStorageSupported": kind.get("InstanceStorageSupported"),
         "totalInstanceStorage": storage.get("TotalSizeInGB"),
+        **_devices(storage, gpu),
+        "totalGpuMemory": gpu.get("TotalGpuMemoryInMiB"),
+        **_network(net),
+    }
+
+
+def _devices(storage: Mapping[str, Any], gpu: Mapping[str, Any]) -> State:
+    return {
         "instanceDisks": [
             {"count": disk["Count"], "size": disk["SizeInGB"], "type": disk["Type"]}
             for disk in storage.get("Disks", [])
@@ -84,7 +93,12 @@ def instance_type(call: Call, arguments: Inputs) -> State:
             }
             for device in gpu.get("Gpus", [])
         ],
-        "totalGpuMemory": gpu.get("TotalGpuMemoryInMiB"),
+    }
+
+
+def _network(net: Mapping[str, Any]) -> State:
+    efa = net.get("EfaInfo", {})
+    return {
         "networkPerformance": net.get("NetworkPerformance"),
         "enaSupport": net.get("EnaSupport"),
         "efaSupported": net.get("EfaSupported"),

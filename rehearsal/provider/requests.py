@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rehearsal.provider import diff
-from rehearsal.provider.resource import Change, Inputs, ProviderError, Resource
+from rehearsal.provider.resource import Call, Change, Inputs, ProviderError, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rehearsal.provider.schema import Shape
     from rehearsal.provider.wire import Properties
+
+
+@dataclass(frozen=True)
+class Known:
+    """A resource type with the shape of its properties."""
+
+    resource: Resource
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Held:
+    """A resource that exists while an operation on it goes on."""
+
+    request: Any
+    known: Known
+    call: Call
+    id: str
 
 
 def change_of(resource: Resource, old: Inputs, new: Inputs, state: Inputs) -> Change:

@@ -6,7 +6,6 @@ import json
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,6 +18,8 @@ from rehearsal.provider import config as settings
 from rehearsal.provider import diff, errors, functions, outputs, tags
 from rehearsal.provider.registry import RESOURCES
 from rehearsal.provider.requests import (
+    Held,
+    Known,
     change_of,
     deletes_first,
     filled,
@@ -34,7 +35,6 @@ from rehearsal.provider.resource import (
     CancelledError,
     Inputs,
     ProviderError,
-    Resource,
     State,
 )
 from rehearsal.provider.schema import PROVIDER, Shape, unknown_properties
@@ -49,26 +49,9 @@ _KINDS = {
     diff.Kind.DELETE: (provider_pb2.PropertyDiff.DELETE, provider_pb2.PropertyDiff.DELETE_REPLACE),
     diff.Kind.UPDATE: (provider_pb2.PropertyDiff.UPDATE, provider_pb2.PropertyDiff.UPDATE_REPLACE),
 }
+_LOOK_UP_SECONDS = 120.0
 _VISIBLE_SECONDS = 60.0
 """How long a new resource may take until AWS answers for it everywhere."""
-
-
-@dataclass(frozen=True)
-class Known:
-    """A resource type with the shape of its properties."""
-
-    resource: Resource
-    shape: Shape
-
-
-@dataclass(frozen=True)
-class Held:
-    """A resource that exists while an operation on it goes on."""
-
-    request: Any
-    known: Known
-    call: Call
-    id: str
 
 
 def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -154,8 +137,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         del context
         config = settings.parse(settings.decode(from_struct(request.args)), settings.environment())
         session = Session(config)
-        if config.check_account or config.allowed_accounts or config.forbidden_accounts:
-            _check_account(session)
+        with _told("checking the AWS credentials (sts:GetCallerIdentity)"):
+            session.check_account()
         self._session = session
         return provider_pb2.ConfigureResponse(acceptSecrets=False, supportsPreview=True)
 
@@ -166,13 +149,13 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         """Answer a function such as `getCallerIdentity`."""
         del context
         arguments = from_struct(request.args)
+        call = self._call(arguments, _LOOK_UP_SECONDS)
         try:
-            answer = functions.invoke(request.tok, arguments, self._call(arguments, 120.0))
+            with _told(f"calling {request.tok}"):
+                answer = functions.invoke(request.tok, arguments, call)
         except functions.InvokeError as error:
             failures = [provider_pb2.CheckFailure(property=error.property, reason=str(error))]
             return provider_pb2.InvokeResponse(failures=failures)
-        except _aws_errors() as error:
-            raise ProviderError(errors.describe(f"calling {request.tok}", error)) from error
         response = provider_pb2.InvokeResponse()
         getattr(response, "return").CopyFrom(to_struct(answer))  # a keyword of Python's
         return response
@@ -221,7 +204,9 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             if diff.top(path) in change.keys
             and not {path, diff.top(path)}.intersection(request.ignoreChanges)
         }
-        forced = known.resource.replaces(lambda: self._call(new or old, 60.0), request.id, change)
+        forced = known.resource.replaces(
+            lambda: self._call(new or old, _LOOK_UP_SECONDS), request.id, change
+        )
         replacing = [path for path in paths if forces(path, known.resource.force_new | forced)]
         detailed = {
             path: provider_pb2.PropertyDiff(kind=_KINDS[kind][path in replacing], inputDiff=True)
@@ -263,7 +248,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         del context
         known = self._known(token(request))
         state, old = from_struct(request.properties), from_struct(request.inputs)
-        call = self._call({**state, **old}, 60.0)
+        call = self._call({**state, **old}, _LOOK_UP_SECONDS)
         with _told(f"reading {title(request)} ({request.id})"):
             read = known.resource.read(call, request.id, {**state, **old})
         if read is None:
@@ -391,26 +376,9 @@ def _told(doing: str) -> Iterator[None]:
     """Errors of AWS and of files become sentences that begin with what was being done."""
     try:
         yield
+    except functions.InvokeError:
+        raise
     except (ProviderError, CancelledError) as error:
         raise type(error)(f"{doing}: {error}") from error
     except Exception as error:
         raise ProviderError(errors.describe(doing, error)) from error
-
-
-def _aws_errors() -> tuple[type[Exception], ...]:
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - slow to load
-
-    return (BotoCoreError, ClientError)
-
-
-def _check_account(session: Session) -> None:
-    config = session.config
-    try:
-        account = session.account_id
-    except _aws_errors() as error:
-        doing = "checking the AWS credentials (sts:GetCallerIdentity)"
-        raise ProviderError(errors.describe(doing, error)) from error
-    allowed = not config.allowed_accounts or account in config.allowed_accounts
-    if not allowed or account in config.forbidden_accounts:
-        msg = f"AWS account {account} is not one that this provider may use (allowedAccountIds)"
-        raise ProviderError(msg)

@@ -44,6 +44,21 @@ class Session:
         """Twelve digits."""
         return self.identity["Account"]
 
+    def check_account(self) -> None:
+        """Prove that the credentials work, and that they lead to an account that is allowed.
+
+        Raises:
+            PermissionError: the account is not one that the settings allow.
+        """
+        config = self.config
+        if not (config.check_account or config.allowed_accounts or config.forbidden_accounts):
+            return
+        account = self.account_id
+        allowed = not config.allowed_accounts or account in config.allowed_accounts
+        if not allowed or account in config.forbidden_accounts:
+            msg = f"AWS account {account} is not one of those allowed: see allowedAccountIds"
+            raise PermissionError(msg)
+
     def partition(self, region: str | None = None) -> str:
         """`aws`, `aws-cn` or `aws-us-gov`."""
         return self.client("sts", region).meta.partition

@@ -43,7 +43,7 @@ def deployment() -> Deployment:
             name: ExpectedNode(f"i-{index}", f"10.42.0.1{index}", REVISION, ARCHIVE)
             for index, name in enumerate(NODES)
         },
-        groups={"serve-0": ExpectedGroup(NODES, REVISION, ranks=2)},
+        groups={"serve-0": ExpectedGroup(NODES, REVISION, ranks=2, expert_parallel_size=2)},
     )
 
 
@@ -57,7 +57,7 @@ def group_report():
             "since": 100.0,
             "members": tuple(
                 MemberReport(name, f"i-{index}", f"boot-{index}", "running", 1, 100.0)
-                for index, name in enumerate(NODES)
+                for index, name in enumerate(NODES[1:], start=1)
             ),
             "probes": tuple(ProbeReport(rank, " a", 0.03, 100.0) for rank in range(2)),
             "restarts": (Restart(1, REVISION, "first start", 90.0, 100.0),),

@@ -42,17 +42,18 @@ def started(name: str, log: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command(name), cwd=CHECKOUT, stdout=out, stderr=out)
 
 
-def until(condition, what: str, seconds: float = 600) -> None:
+def until(condition, driver: subprocess.Popen[bytes], log: Path, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, what
+        assert driver.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
 
 
 def half_way(home: Home, log: Path) -> tuple[subprocess.Popen[bytes], int]:
     """Start `up`, wait until some resources exist; return the driver and the engine's pid."""
     driver = started("up", log)
-    until(lambda: log.read_text().count(" created (") >= SOME_RESOURCES, "nothing was created")
+    until(lambda: log.read_text().count(" created (") >= SOME_RESOURCES, driver, log)
     (file,) = home.pulumi_state.rglob(".pulumi/locks/**/*.json")
     return driver, int(json.loads(file.read_text())["pid"])
 
@@ -69,7 +70,7 @@ def test_a_killed_engine_is_made_good_by_the_next_up(home, tmp_path):
 
     again = started("up", tmp_path / "second")
     log = tmp_path / "second"
-    until(lambda: re.search(r"deployment creat", log.read_text()), "the second up broke off")
+    until(lambda: re.search(r"deployment creat", log.read_text()), again, log)
     again.send_signal(signal.SIGINT)
     again.wait(120)
     assert "currently locked" not in log.read_text()

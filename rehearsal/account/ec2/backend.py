@@ -58,7 +58,7 @@ class Backend(EC2Backend):
             self.pools[subnet.id] = AddressPool(subnet.cidr_block)
         return self.pools[subnet.id]
 
-    def create_network_interface(  # noqa: PLR0913, PLR0917  # pyright: ignore[reportIncompatibleMethodOverride]  # signature: moto\'s own callers use it
+    def create_network_interface(  # noqa: PLR0913, PLR0917  # pyright: ignore[reportIncompatibleMethodOverride]  # signature: moto's own callers use it
         self,
         subnet: Any,
         private_ip_address: str | list[str] | None = None,
@@ -78,27 +78,13 @@ class Backend(EC2Backend):
             EC2ClientError: InsufficientFreeAddressesInSubnet, InvalidIPAddress.InUse.
         """
         subnet = self.get_subnet(subnet) if isinstance(subnet, str) else subnet
-        wanted = private_ip_address
-        if isinstance(wanted, list):
-            wanted = wanted[0] if wanted else None
-        listed = [
-            dict(a) if isinstance(a, dict) else {"PrivateIpAddress": a}
-            for a in private_ip_addresses or []
-        ]
-        if not wanted and listed:
-            wanted = next((a for a in listed if a.get("Primary")), listed[0])["PrivateIpAddress"]
         address = None
+        secondary: list[str] = []
         if fields.get("interface_type") != "efa-only":
-            address = self.take_address(subnet, wanted)
-        secondary = [
-            self.take_address(subnet, a["PrivateIpAddress"])
-            for a in listed
-            if a["PrivateIpAddress"] != address
-        ]
-        secondary += [
-            self.take_address(subnet, None)
-            for _ in range(int(fields.pop("secondary_ips_count", None) or 0))
-        ]
+            count = int(fields.pop("secondary_ips_count", None) or 0)
+            address, secondary = self._addresses_for(
+                subnet, private_ip_address, private_ip_addresses or [], count
+            )
         interface = NetworkInterface(
             self,
             subnet,
@@ -114,6 +100,19 @@ class Backend(EC2Backend):
         ]
         self.enis[interface.id] = interface
         return interface
+
+    def _addresses_for(
+        self, subnet: Any, wanted: str | list[str] | None, listed: list[Any], count: int
+    ) -> tuple[str, list[str]]:
+        """Primary and secondary addresses; count: secondary ones besides those listed."""
+        first = next(iter(wanted), None) if isinstance(wanted, list) else wanted
+        entries = [a if isinstance(a, dict) else {"PrivateIpAddress": a} for a in listed]
+        if not first and entries:
+            primary = next((a for a in entries if a.get("Primary")), entries[0])
+            first = primary["PrivateIpAddress"]
+        address = self.take_address(subnet, first)
+        others = [a["PrivateIpAddress"] for a in entries if a["PrivateIpAddress"] != address]
+        return address, [self.take_address(subnet, a) for a in [*others, *[None] * count]]
 
     def take_address(self, subnet: Any, wanted: str | None) -> str:
         """An address of the subnet: the wanted one where it is the subnet's, else any.

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from rehearsal.account.ec2.backend import Backend
 
+NOT_MADE = ("Client.InvalidParameterValue: launch refused", "Client.InvalidParameterValue")
+
 
 def with_template(
     backend: Backend, params: Mapping[str, Any]
@@ -113,21 +115,40 @@ def carry_out(
     """Make the instances of a checked launch; they are pending afterwards."""
     reservation = Reservation(random_reservation_id(), owner_id=backend.account_id)
     backend.reservations[reservation.id] = reservation
-    for index in range(request.count):
-        instance = _instance(backend, request, index)
-        instance.boots = boots
-        reservation.instances.append(instance)
-        instance.add_tags({**request.tags.get("instance", {}), **template_tags})
-        _placement(instance, request)
-        _volumes(backend, instance, request)
-        if request.profile_name or request.profile_arn:
-            backend.associate_iam_instance_profile(
-                instance.id, request.profile_name, request.profile_arn
-            )
+    tags = {**request.tags.get("instance", {}), **template_tags}
+    try:
+        for index in range(request.count):
+            _one(backend, request, reservation, index, tags=tags).boots = boots
+    except Exception:
+        for instance in reservation.instances:
+            if isinstance(instance, Instance):
+                release(backend, instance, *NOT_MADE)
+        del backend.reservations[reservation.id]
+        raise
     if request.reservation_id:
         reserved = backend.capacity_reservations[request.reservation_id]
         reserved.available_instance_count -= request.count
     return reservation
+
+
+def _one(
+    backend: Backend,
+    request: LaunchRequest,
+    reservation: Reservation,
+    index: int,
+    *,
+    tags: Mapping[str, str],
+) -> Instance:
+    instance = _instance(backend, request, index)
+    reservation.instances.append(instance)
+    instance.add_tags(dict(tags))
+    _placement(instance, request)
+    _volumes(backend, instance, request)
+    if request.profile_name or request.profile_arn:
+        backend.associate_iam_instance_profile(
+            instance.id, request.profile_name, request.profile_arn
+        )
+    return instance
 
 
 def _instance(backend: Backend, request: LaunchRequest, index: int) -> Instance:
@@ -225,3 +246,23 @@ def _volumes(backend: Backend, instance: Instance, request: LaunchRequest) -> No
         )
         volume.add_tags(dict(request.tags.get("volume", {})))
         backend.attach_volume(volume.id, instance.id, name, ebs.get("DeleteOnTermination", True))
+
+
+def release(backend: Backend, instance: Instance, reason: str, code: str) -> None:
+    """The end: interfaces detached or deleted, volumes deleted, reservation given back.
+
+    reason and code: EC2's StateReason.
+    """
+    for interface in list(instance.nics.values()):
+        delete = interface.delete_on_termination
+        instance.detach_eni(interface)
+        if delete:
+            backend.delete_network_interface(interface.id)
+    instance.teardown_defaults()
+    association = backend.iam_instance_profile_associations.get(instance.id)
+    if association:
+        backend.disassociate_iam_instance_profile(association.association_id)
+    reservation = backend.capacity_reservations.get(instance.capacity_reservation_id or "")
+    if reservation and reservation.state == "active":
+        reservation.available_instance_count += 1
+    instance.go("terminated", reason, code)

@@ -152,6 +152,10 @@ def _network(request: LaunchRequest, world: World) -> Iterator[Refusal]:
 
 
 def _addresses(request: LaunchRequest, world: World) -> Iterator[Refusal]:
+    asked = Counter(i.private_ip for i in request.interfaces if i.private_ip)
+    for address, times in asked.items():
+        if times > 1:
+            yield Refusal("InvalidIPAddress.InUse", f"Address {address} is in use.")
     needed: Counter[str] = Counter()
     for interface in request.interfaces:
         subnet = _subnet_of(interface, world)

@@ -228,3 +228,22 @@ def test_motos_own_control_paths_are_closed(account):
     with pytest.raises(urllib.error.HTTPError) as closed:
         urllib.request.urlopen(request, timeout=10)
     assert closed.value.code == 404
+
+
+def test_a_region_that_nobody_used_before_has_the_public_images(account):
+    ssm = account.client("ssm", region="eu-north-1")
+    name = "/aws/service/debian/release/13/latest/amd64"
+    image = ssm.get_parameter(Name=name)["Parameter"]["Value"]
+    ec2 = account.client("ec2", region="eu-north-1")
+    assert len(ec2.describe_images(ImageIds=[image])["Images"]) == 1
+
+
+def test_a_launch_that_fails_half_way_leaves_nothing(site, refusal):
+    before = len(site.ec2.describe_network_interfaces()["NetworkInterfaces"])
+    volume = {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 9, "VolumeType": "io2"}}
+
+    def without_iops():
+        return site.run(SubnetId=site.subnet, BlockDeviceMappings=[volume])
+
+    assert refusal(without_iops) == "InvalidParameterDependency"
+    assert len(site.ec2.describe_network_interfaces()["NetworkInterfaces"]) == before

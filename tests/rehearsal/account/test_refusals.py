@@ -171,6 +171,12 @@ REFUSED = {
         launch({**PRIMARY, "PrivateIpAddress": "10.0.0.9"}),
         "InvalidIPAddress.InUse",
     ),
+    "one address for two interfaces": (
+        launch(
+            {**PRIMARY, "PrivateIpAddress": "10.0.0.20"}, nic(0, 1, PrivateIpAddress="10.0.0.20")
+        ),
+        "InvalidIPAddress.InUse",
+    ),
     "address outside the subnet": (
         launch({**PRIMARY, "PrivateIpAddress": "10.9.0.9"}),
         "InvalidParameterValue",

@@ -30,7 +30,7 @@ def home(tmp_path):
 def test_no_variable_leads_past_the_rehearsals_own_folder(home):
     added = environment(home, ENDPOINT, ENGINE)
     assert added["PULUMI_HOME"] == str(home.pulumi_home)
-    assert added["PULUMI_BACKEND_URL"] == f"file://{home.pulumi_state}"
+    assert added["PULUMI_BACKEND_URL"] == f"file://{home.pulumi_state}?metadata=skip"
     assert added["AWS_ENDPOINT_URL"] == ENDPOINT.url
     assert added["AWS_CONFIG_FILE"] == added["AWS_SHARED_CREDENTIALS_FILE"] == "/dev/null"
 

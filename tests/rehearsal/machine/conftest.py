@@ -7,10 +7,9 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,6 +18,9 @@ from rehearsal.image import rootfs
 from rehearsal.machine import faults
 from rehearsal.machine.interface import Launch, Rule
 from rehearsal.paths import Home
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 VPC = "vpc-0e2e000000000001"
 CIDR = "10.77.0.0/16"

@@ -21,7 +21,7 @@ def test_root_has_all_it_needs():
 
 def test_missing_programs_come_with_the_packages_to_install(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MachineError, match="apt-get install .* dnsmasq-base iproute2 nftables"):
+    with pytest.raises(MachineError, match=r"apt-get install .* dnsmasq-base iproute2 nftables"):
         host.check()
 
 

@@ -1,4 +1,4 @@
-"""A program with every resource type that the provider knows; its config turns the knobs of the tests."""
+"""A program with every resource type that the provider knows; its config is set by the tests."""
 
 import base64
 import json

@@ -62,7 +62,10 @@ def with_expert_map(apply: Callable[..., None]) -> Callable[..., None]:
     The wrapped method writes this rank's part of the sum into `output`; the ranks' parts add up to
     what one rank with all experts computes.
     """
+    from vllm.logger import init_logger  # noqa: PLC0415
+
     signature = inspect.signature(apply)
+    logger = init_logger("vllm.vllm_cpu_ep")
 
     @functools.wraps(apply)
     def wrapped(*args: Any, **kwargs: Any) -> None:
@@ -77,7 +80,9 @@ def with_expert_map(apply: Callable[..., None]) -> Callable[..., None]:
                 "(apply_router_weight_on_input), which is not supported with expert parallelism on "
                 "CPU: serve it without --enable-expert-parallel."
             )
-        if given["w1"].shape[0] == 0 or given["hidden_states"].shape[0] == 0:
+        held, of_the_model = given["w1"].shape[0], given["expert_map"].numel()
+        logger.info_once("vllm_cpu_ep: this rank computes %d of %d experts", held, of_the_model)
+        if held == 0 or given["hidden_states"].shape[0] == 0:
             given["output"].zero_()
             return None
         given["topk_ids"], given["topk_weights"] = to_local(
