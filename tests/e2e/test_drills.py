@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from conftest import HEADLESS, PRIMARY, PROMPTS, Load, Rehearsed
+from rehearsed import HEADLESS, PRIMARY, PROMPTS, Load, Rehearsed
+
+from rehearsal.machine import faults
+from rehearsal.paths import Home
 
 pytestmark = pytest.mark.e2e
 
@@ -30,7 +33,7 @@ KILLS = (
     Drill("headless-engine-killed", HEADLESS, "VLLM::EngineCore"),
     Drill("primary-engine-killed", PRIMARY, "VLLM::EngineCore"),
     Drill("api-server-killed", PRIMARY, "vllm.entrypoints.cli.main serve"),
-    Drill("dp-coordinator-killed", PRIMARY, "VLLM::DP_Coordinator"),
+    Drill("dp-coordinator-killed", PRIMARY, "VLLM::DPCoordinator"),
     Drill("headless-main-killed", HEADLESS, "vllm.entrypoints.cli.main serve"),
 )
 
@@ -69,7 +72,7 @@ def drill(
 @pytest.mark.parametrize("load", [False, True], ids=["idle", "under-load"])
 @pytest.mark.parametrize("kill", KILLS, ids=lambda k: k.name)
 def test_a_killed_process_restarts_the_whole_group(
-    stack: Rehearsed, drills, reference, kill: Drill, load: bool
+    stack: Rehearsed, drills, reference, kill: Drill, *, load: bool
 ) -> None:
     stack.wait_until_ready()
     requests = Load(stack, {p: reference[p].text for p in PROMPTS})
@@ -79,7 +82,7 @@ def test_a_killed_process_restarts_the_whole_group(
             stack,
             drills,
             name,
-            lambda: stack.inside(kill.node, "pkill", "-9", "-f", kill.pattern),
+            lambda: faults.kill(Home(stack.root), stack.instances()[kill.node], kill.pattern),
         )
     assert not requests.wrong()
     assert not load or any(answer.code == 200 for _, _, answer in requests.answers)
@@ -87,11 +90,8 @@ def test_a_killed_process_restarts_the_whole_group(
 
 @pytest.mark.parametrize("load", [False, True], ids=["idle", "under-load"])
 def test_a_cut_link_ends_the_generation_and_a_restored_one_begins_the_next(
-    stack: Rehearsed, drills, reference, load: bool
+    stack: Rehearsed, drills, reference, *, load: bool
 ) -> None:
-    from rehearsal.machine import faults
-    from rehearsal.paths import Home
-
     stack.wait_until_ready()
     home, instance = Home(stack.root), stack.instances()[HEADLESS]
     requests = Load(stack, {p: reference[p].text for p in PROMPTS})

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT, Rehearsed, write_config
+from rehearsed import CHECKOUT, Rehearsed, write_stack
 
 pytestmark = pytest.mark.e2e
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture
 def bare(tmp_path: Path) -> Iterator[Rehearsed]:
     """A rehearsal of its own, not brought up; taken down whatever happens."""
-    rehearsed = Rehearsed(tmp_path / "home", write_config(tmp_path / "Pulumi.rehearsal.yaml"))
+    rehearsed = Rehearsed(tmp_path / "home", write_stack(tmp_path / "stacks"))
     try:
         yield rehearsed
     finally:
@@ -33,14 +33,22 @@ def machine_state(marker: str) -> dict[str, set[str]]:
         return {line.strip() for line in shown.splitlines()}
 
     processes = {
-        line for line in lines("ps", "axww", "-o", "args") if marker in line and "pytest" not in line
+        line
+        for line in lines("ps", "axww", "-o", "args")
+        if marker in line and "pytest" not in line
     }
     groups = set()
-    for top in (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")):
+    for top in (
+        Path("/sys/fs/cgroup/unified"),
+        Path("/sys/fs/cgroup/memory"),
+        Path("/sys/fs/cgroup"),
+    ):
         groups |= {str(path) for path in top.glob("*moe*")}
     return {
         "processes": processes,
-        "mounts": {line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()},
+        "mounts": {
+            line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        },
         "namespaces": lines("ip", "netns", "list"),
         "links": lines("ip", "-o", "-br", "link"),
         "routes": lines("ip", "route", "show", "table", "all"),
@@ -84,7 +92,10 @@ def resources_begun(rehearsed: Rehearsed) -> Callable[[], bool]:
 def kill_engine(process: subprocess.Popen) -> None:
     """kill -9 of the Pulumi engine alone: what a crash or the OOM killer does."""
     children = subprocess.run(
-        ["pgrep", "-g", str(process.pid), "-x", "pulumi"], capture_output=True, text=True, check=False
+        ["pgrep", "-g", str(process.pid), "-x", "pulumi"],
+        capture_output=True,
+        text=True,
+        check=False,
     ).stdout.split()
     assert children, "no engine runs"
     for pid in children:
@@ -92,7 +103,7 @@ def kill_engine(process: subprocess.Popen) -> None:
 
 
 def interrupt_group(process: subprocess.Popen) -> None:
-    """What a terminal does on ^C: SIGINT to the whole foreground group."""
+    """SIGINT to the foreground group, which is what a terminal does on ^C."""
     os.killpg(process.pid, signal.SIGINT)
 
 

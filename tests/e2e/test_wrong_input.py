@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,16 +10,17 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import CHECKOUT, Rehearsed, write_config
+from rehearsed import CHECKOUT, Rehearsed, write_stack
 
 pytestmark = pytest.mark.e2e
 
 
-def edited(path: Path, edit) -> Path:
-    data = yaml.safe_load(write_config(path).read_text())
+def edited(folder: Path, edit) -> Path:
+    path = write_stack(folder) / "Pulumi.rehearsal.yaml"
+    data = yaml.safe_load(path.read_text())
     edit(data["config"])
     path.write_text(yaml.safe_dump(data))
-    return path
+    return folder
 
 
 FAULTS = {
@@ -40,7 +42,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_faulty_stack_file_is_refused_before_anything_is_made(tmp_path, fault: str) -> None:
     edit, words = FAULTS[fault]
-    stack = Rehearsed(tmp_path / "home", edited(tmp_path / "Pulumi.rehearsal.yaml", edit))
+    stack = Rehearsed(tmp_path / "home", edited(tmp_path / "stacks", edit))
     try:
         done = stack.run("up", check=False)
         assert done.returncode != 0
@@ -54,11 +56,15 @@ def test_a_faulty_stack_file_is_refused_before_anything_is_made(tmp_path, fault:
 
 
 def test_two_groups_of_one_name_are_refused(tmp_path) -> None:
-    path = write_config(tmp_path / "Pulumi.rehearsal.yaml")
-    text = path.read_text()
-    group = text[text.index("    serve:") : text.index("  moe-serving:model")]
-    path.write_text(text.replace(group, group + group))
-    stack = Rehearsed(tmp_path / "home", path)
+    path = write_stack(tmp_path / "stacks") / "Pulumi.rehearsal.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    first = next(i for i, line in enumerate(lines) if line.strip() == "serve:")
+    depth = len(lines[first]) - len(lines[first].lstrip())
+    last = first + 1
+    while last < len(lines) and len(lines[last]) - len(lines[last].lstrip()) > depth:
+        last += 1
+    path.write_text("".join(lines[:last] + lines[first:last] + lines[last:]))
+    stack = Rehearsed(tmp_path / "home", path.parent)
     try:
         done = stack.run("up", check=False)
         assert done.returncode != 0
@@ -70,8 +76,10 @@ def test_two_groups_of_one_name_are_refused(tmp_path) -> None:
 
 def test_without_root_it_says_what_to_do(tmp_path) -> None:
     done = subprocess.run(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable]
-        + ["-m", "rehearsal", "up"],
+        [
+            *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
+            *(sys.executable, "-m", "rehearsal", "up"),
+        ],
         cwd=CHECKOUT,
         env={**os.environ, "MOE_REHEARSAL_DIR": str(tmp_path / "home"), "HOME": str(tmp_path)},
         capture_output=True,
@@ -119,8 +127,6 @@ def test_a_bucket_that_cannot_be_read_is_the_reason_given(stack: Rehearsed) -> N
             "Resource": f"arn:aws:s3:::{bucket}/models/*",
         }
     )
-    import json
-
     stack.wait_until_ready()
     stack.inside("serve-0-1", "systemctl", "poweroff", "--no-block")
     stack.wait("gone", lambda: len(stack.instances()) == 1, 30)

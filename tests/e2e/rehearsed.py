@@ -1,0 +1,243 @@
+"""A rehearsal driven as a user drives it, and requests on it while something happens."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+
+from node_bootstrap import jsondata
+from node_bootstrap.assignment import status_key
+from node_bootstrap.status import GroupReport, Status
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+NODES = ("serve-0-0", "serve-0-1")
+PRIMARY, HEADLESS = NODES
+MODEL = "tiny-qwen3-moe"
+PROMPTS = ("The experts", "A router sends each token", "Once upon a time")
+
+
+@dataclass
+class Answer:
+    """One HTTP answer: 0 where there was none."""
+
+    code: int
+    body: dict[str, Any]
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        return self.body["choices"][0]["text"]
+
+
+@dataclass
+class Rehearsed:
+    """The stack `rehearsal` of one rehearsal folder, driven as a user drives it."""
+
+    root: Path
+    stacks: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def command(self, verb: str, *options: str) -> list[str]:
+        return [sys.executable, "-m", "rehearsal", verb, *options]
+
+    def run(
+        self, verb: str, *options: str, check: bool = True, timeout: float = 600
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.command(verb, *options),
+            cwd=CHECKOUT,
+            env=self.outer_env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            check=False,
+        )
+        if check and done.returncode:
+            pytest.fail(f"{verb} ended with {done.returncode}:\n{done.stdout[-6000:]}")
+        return done
+
+    @property
+    def outer_env(self) -> dict[str, str]:
+        places = {"MOE_REHEARSAL_DIR": str(self.root), "MOE_SERVING_STACKS": str(self.stacks)}
+        return {**os.environ, **places}
+
+    @property
+    def tool_env(self) -> dict[str, str]:
+        """What `make -s env` gives to any tool of the user's."""
+        if not self.env:
+            lines = self.run("env").stdout.splitlines()
+            shell = "\n".join([*lines, "exec env -0"])
+            raw = subprocess.run(
+                ["bash", "-c", shell], env=self.outer_env, check=True, capture_output=True
+            )
+            self.env.update(
+                entry.split("=", 1) for entry in raw.stdout.decode().split("\0") if "=" in entry
+            )
+        return self.env
+
+    def pulumi(self, *arguments: str) -> str:
+        return subprocess.run(
+            ["pulumi", *arguments],
+            cwd=CHECKOUT,
+            env=self.tool_env,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    def outputs(self) -> dict[str, Any]:
+        return json.loads(
+            self.pulumi("stack", "output", "--json", "--show-secrets", "--stack", "rehearsal")
+        )
+
+    def client(self, service: str) -> Any:
+        keys = self.tool_env
+        return boto3.client(
+            service,
+            endpoint_url=keys["AWS_ENDPOINT_URL"],
+            region_name=keys["AWS_REGION"],
+            aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    @property
+    def bucket(self) -> str:
+        return f"moe-serving-rehearsal-{self.client('sts').get_caller_identity()['Account']}"
+
+    def status(self, node: str) -> Status:
+        body = self.client("s3").get_object(Bucket=self.bucket, Key=status_key(node))["Body"].read()
+        return jsondata.from_json(Status, body)
+
+    def group(self) -> GroupReport:
+        report = self.status(PRIMARY).group
+        assert report is not None
+        return report
+
+    def record(self) -> dict[str, Any]:
+        return json.loads(
+            self.client("s3").get_object(Bucket=self.bucket, Key="record.json")["Body"].read()
+        )
+
+    def instances(self) -> dict[str, str]:
+        """Node name -> id of its living instance."""
+        found = {}
+        for reservation in self.client("ec2").describe_instances()["Reservations"]:
+            for instance in reservation["Instances"]:
+                name = next((t["Value"] for t in instance["Tags"] if t["Key"] == "Name"), "")
+                if name in NODES and instance["State"]["Name"] != "terminated":
+                    found[name] = instance["InstanceId"]
+        return found
+
+    def inside(self, node: str, *command: str, check: bool = True) -> str:
+        done = self.run("exec", node, "--", *command, check=False)
+        if check and done.returncode:
+            pytest.fail(f"{node}: {command} ended with {done.returncode}:\n{done.stdout[-3000:]}")
+        return done.stdout
+
+    def complete(
+        self, prompt: str, *, rank: int | None = None, timeout: float = 20, **more: Any
+    ) -> Answer:
+        outputs = self.__dict__.setdefault("_outputs", self.outputs())
+        headers = {
+            "Content-Type": "application/json",
+            "Authorization": f"Bearer {outputs['api_key']}",
+        }
+        if rank is not None:
+            headers["X-data-parallel-rank"] = str(rank)
+        body = {"model": MODEL, "prompt": prompt, "max_tokens": 16, "temperature": 0, **more}
+        request = urllib.request.Request(
+            outputs["endpoint"] + "/completions", json.dumps(body).encode(), headers
+        )
+        started = time.monotonic()
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:
+                return Answer(answer.status, json.load(answer), time.monotonic() - started)
+        except urllib.error.HTTPError as error:
+            return Answer(error.code, {"error": error.read().decode()}, time.monotonic() - started)
+        except (OSError, ValueError) as error:
+            return Answer(0, {"error": str(error)}, time.monotonic() - started)
+
+    def wait(self, what: str, holds: Callable[[], bool], seconds: float) -> float:
+        """Wait until it holds; return how long that took."""
+        started = time.monotonic()
+        while time.monotonic() - started < seconds:
+            with contextlib.suppress(Exception):
+                if holds():
+                    return time.monotonic() - started
+            time.sleep(0.25)
+        report = "\n".join(str(self.status(node)) for node in NODES)
+        pytest.fail(f"after {seconds:.0f} s still not: {what}\n{report}")
+
+    def every_rank_answers(self) -> bool:
+        return all(self.complete("The experts", rank=r, timeout=5).code == 200 for r in (0, 1))
+
+    def wait_until_ready(self, seconds: float = 120) -> float:
+        return self.wait(
+            "ready, every rank answering",
+            lambda: self.group().phase == "ready" and self.every_rank_answers(),
+            seconds,
+        )
+
+
+@dataclass
+class Load:
+    """Requests on both ranks, four a second, until it is ended; every answer is kept."""
+
+    stack: Rehearsed
+    expected: dict[str, str]
+    answers: list[tuple[float, str, Answer]] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def send(self, rank: int) -> None:
+        turn = 0
+        while not self.stop.wait(0.5):
+            prompt = PROMPTS[turn % len(PROMPTS)]
+            turn += 1
+            self.answers.append(
+                (time.time(), prompt, self.stack.complete(prompt, rank=rank, timeout=8))
+            )
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Load]:
+        senders = [threading.Thread(target=self.send, args=(rank,)) for rank in (0, 1)]
+        for sender in senders:
+            sender.start()
+        try:
+            yield self
+        finally:
+            self.stop.set()
+            for sender in senders:
+                sender.join()
+
+    def wrong(self) -> list[tuple[str, str]]:
+        """Answers that claim success with another text than the reference's."""
+        return [
+            (prompt, answer.text)
+            for _, prompt, answer in self.answers
+            if answer.code == 200 and answer.text != self.expected[prompt]
+        ]
+
+
+def write_stack(folder: Path, **changes: Any) -> Path:
+    """Write the rehearsal's stack file with the group's settings changed; return its folder."""
+    data = yaml.safe_load((CHECKOUT / "Pulumi.rehearsal.yaml").read_text())
+    data["config"]["moe-serving:groups"]["serve"].update(changes)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "Pulumi.rehearsal.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
+    return folder
