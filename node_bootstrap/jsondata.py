@@ -45,21 +45,29 @@ def _read(kind: Any, data: Any, where: str, faults: list[str]) -> Any:
         return None if data is None else _read(_not_none(args), data, where, faults)
     if dataclasses.is_dataclass(kind):
         return _read_fields(kind, data, where, faults)
+    if origin in (tuple, dict):
+        return _read_container(origin, args, data, where, faults)
+    return _read_scalar(kind, data, where, faults)
+
+
+def _read_container(origin: Any, args: Any, data: Any, where: str, faults: list[str]) -> Any:
     if origin is tuple:
         if not isinstance(data, list):
             return _fault(faults, where, "a list", data)
         return tuple(_read(args[0], v, f"{where}[{i}]", faults) for i, v in enumerate(data))
-    if origin is dict:
-        if not isinstance(data, dict):
-            return _fault(faults, where, "an object", data)
-        return {k: _read(args[1], v, f"{where}.{k}", faults) for k, v in data.items()}
-    if origin is typing.Literal:
-        return data if data in args else _fault(faults, where, f"one of {', '.join(args)}", data)
+    if not isinstance(data, dict):
+        return _fault(faults, where, "an object", data)
+    return {k: _read(args[1], v, f"{where}.{k}", faults) for k, v in data.items()}
+
+
+def _read_scalar(kind: Any, data: Any, where: str, faults: list[str]) -> Any:
+    if typing.get_origin(kind) is typing.Literal:
+        allowed = typing.get_args(kind)
+        wanted = f"one of {', '.join(allowed)}"
+        return data if data in allowed else _fault(faults, where, wanted, data)
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
-    if type(data) is not kind:
-        return _fault(faults, where, kind.__name__, data)
-    return data
+    return data if type(data) is kind else _fault(faults, where, kind.__name__, data)
 
 
 def _not_none(args: tuple[Any, ...]) -> Any:

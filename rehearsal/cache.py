@@ -1,4 +1,4 @@
-"""Artifacts that are built once and kept: keyed by what they were built from, made whole or not at all."""
+"""Artifacts built once and kept: keyed by what they were built from, whole or not at all."""
 
 from __future__ import annotations
 

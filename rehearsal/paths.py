@@ -11,7 +11,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def cache_root() -> Path:
-    """The cache folder, shared by all checkouts: what is in it is keyed by what it was built from."""
+    """The cache folder of all checkouts: what is in it is keyed by what it was built from."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "moe-serving"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from node_bootstrap.agent.group import Group, MemberView, Plan
-from node_bootstrap.status import Restart  # noqa: TC001 - jsondata reads it at run time
+from node_bootstrap.status import Restart
 
 if TYPE_CHECKING:
     from node_bootstrap.agent.protocol import Now, RoleView

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from node_bootstrap.status import MemberPhase  # noqa: TC001 - jsondata reads it at run time
+from node_bootstrap.status import MemberPhase
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from node_bootstrap import durable, runner
 from node_bootstrap.agent.protocol import Pair, RoleView
+from node_bootstrap.agent.role_parts import Parts
 from node_bootstrap.steps.role_unit import UNIT
 
 if TYPE_CHECKING:
@@ -63,12 +64,15 @@ class SystemdRole:
         self._detail = ""
         self._invocation = ""
         self._pidfd = -1
+        self._parts = Parts()
         self._asked_at = 0.0
         self._seen: RoleView | None = None
 
     def view(self) -> RoleView:
         """See Supervisor. Asks systemd only when the main process has ended, or now and then."""
         age = time.monotonic() - self._asked_at
+        if not self._stopping and (part := self._parts.ended()):
+            self._end(part)
         if self._main_lives() and age < SHOW_SECONDS:
             return RoleView("stopping" if self._stopping else "running", self._started)
         # Nobody but this agent starts the unit: when it is absent it stays so.
@@ -85,6 +89,7 @@ class SystemdRole:
         except runner.CommandError as error:
             self._detail = f"before it began: {error}"
         self._forget_main()
+        self._parts.forget()
         self._seen = None
 
     def stop(self) -> None:
@@ -92,6 +97,13 @@ class SystemdRole:
         if not self._stopping:
             runner.run(["systemctl", "stop", "--no-block", UNIT], timeout_seconds=30)
             self._stopping = True
+
+    def _end(self, part: str) -> None:
+        """End what is left of a role that has lost one of its processes."""
+        self._parts.forget()
+        if self._main_lives():
+            self._detail = f"because its process {part} did"
+            runner.run(["systemctl", "kill", "--signal=KILL", UNIT], timeout_seconds=30)
 
     def log(self) -> str:
         """See Supervisor."""
@@ -103,7 +115,7 @@ class SystemdRole:
             return str(error)
 
     def _ask(self) -> RoleView:
-        names = "ActiveState,MainPID,ExecMainCode,ExecMainStatus,Result,InvocationID"
+        names = "ActiveState,ControlGroup,MainPID,ExecMainCode,ExecMainStatus,Result,InvocationID"
         output = runner.run(["systemctl", "show", UNIT, f"--property={names}"], timeout_seconds=10)
         shown = parse_show(output)
         self._asked_at = time.monotonic()
@@ -111,8 +123,10 @@ class SystemdRole:
         state = shown.get("ActiveState", "")
         if state in ("active", "activating", "reloading"):
             self._watch_main(int(shown.get("MainPID", "0")))
+            self._parts.look(shown.get("ControlGroup", ""))
             return RoleView("stopping" if self._stopping else "running", self._started)
         self._forget_main()
+        self._parts.forget()
         detail = self._detail or ending(shown)
         if state == "deactivating":
             return RoleView("stopping", self._started, detail)

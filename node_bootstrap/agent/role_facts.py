@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from node_bootstrap import durable
 from node_bootstrap.agent import logs
-from node_bootstrap.agent.protocol import Pair  # noqa: TC001 - jsondata reads it at run time
-from node_bootstrap.status import Experts, Found  # noqa: TC001 - jsondata reads it at run time
+from node_bootstrap.agent.protocol import Pair
+from node_bootstrap.status import Experts, Found
 
 if TYPE_CHECKING:
     from pathlib import Path

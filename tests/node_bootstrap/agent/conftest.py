@@ -1,6 +1,5 @@
 """Two nodes of a group on this machine: real agents, small engines as their roles."""
 
-# ruff: noqa: S310 - the addresses are this machine's own
 from __future__ import annotations
 
 import contextlib

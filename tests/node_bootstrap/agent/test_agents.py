@@ -3,7 +3,6 @@
 The nodes are 127.0.0.1 and 127.0.0.2; the roles are small engines with vLLM's manners.
 """
 
-# ruff: noqa: S310 - the addresses are this machine's own
 from __future__ import annotations
 
 import dataclasses

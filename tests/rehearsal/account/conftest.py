@@ -1,7 +1,5 @@
 """Accounts for the tests: real processes on free ports, each with a folder of its own."""
 
-# ruff: noqa: S310 - the URLs are those of the tests' own accounts on loopback
-
 from __future__ import annotations
 
 import json

@@ -1,7 +1,5 @@
 """The endpoint's manners: unknown actions, things in use, images, control paths."""
 
-# ruff: noqa: S310 - the URLs are those of the tests' own accounts on loopback
-
 from __future__ import annotations
 
 import urllib.error

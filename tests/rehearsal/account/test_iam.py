@@ -1,7 +1,5 @@
 """IAM on the real endpoint: signatures, identity policies, bucket policies."""
 
-# ruff: noqa: S310 - the URLs are those of the tests' own accounts on loopback
-
 from __future__ import annotations
 
 import json

@@ -98,7 +98,7 @@ def account(home):
         try:
             assert endpoint
             health = f"{endpoint.url}/_rehearsal/health"
-            urllib.request.urlopen(health, timeout=2).close()  # noqa: S310 - loopback, from a file of ours
+            urllib.request.urlopen(health, timeout=2).close()
             break
         except (OSError, AssertionError):
             assert time.monotonic() < until, (home.account / "out").read_text()
