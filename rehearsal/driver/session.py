@@ -14,8 +14,8 @@ from rehearsal.driver.pulumi import Pulumi
 from rehearsal.image import model, rootfs, vllm
 from rehearsal.paths import CHECKOUT, Home
 
-MODELS = "build/models/"
-"""Model folders below this are made here; others are the person's own."""
+MADE_HERE = "build/models/tiny-qwen3-moe"
+"""The model folder that set-up makes; any other is the person's own."""
 WAIT_VARIABLE = "MOE_SERVING_WAIT"
 """With the value no, the program writes its record without waiting for the endpoint."""
 
@@ -53,9 +53,8 @@ def prepare(stack: stackfile.StackFile, *, boot: bool) -> Prepared:
     if boot:
         image, runtime = rootfs.ensure(), vllm.ensure()
         hardware = account_process.Hardware(image, tuple(vllm.binds(runtime)))
-    source = str(stack.model.get("source", ""))
-    if source.startswith(MODELS):
-        model.ensure(CHECKOUT / source)
+    if str(stack.model.get("source", "")).rstrip("/") == MADE_HERE:
+        model.ensure(CHECKOUT / MADE_HERE)
     return Prepared(found, hardware)
 
 

@@ -234,9 +234,14 @@ class Load:
         ]
 
 
-def write_stack(folder: Path, **changes: Any) -> Path:
+OTHER_NETWORK = "10.43.0.0/16"
+"""For a rehearsal beside the session's own: this machine has one route to a network."""
+
+
+def write_stack(folder: Path, *, network: str = "10.42.0.0/16", **changes: Any) -> Path:
     """Write the rehearsal's stack file with the group's settings changed; return its folder."""
     data = yaml.safe_load((CHECKOUT / "Pulumi.rehearsal.yaml").read_text())
+    data["config"]["moe-serving:network"]["cidr"] = network
     data["config"]["moe-serving:groups"]["serve"].update(changes)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "Pulumi.rehearsal.yaml").write_text(yaml.safe_dump(data, sort_keys=False))

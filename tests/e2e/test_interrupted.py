@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from rehearsed import CHECKOUT, Rehearsed, write_stack
+from rehearsed import CHECKOUT, OTHER_NETWORK, Rehearsed, write_stack
 
 pytestmark = pytest.mark.e2e
 
@@ -18,7 +18,9 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture
 def bare(tmp_path: Path) -> Iterator[Rehearsed]:
     """A rehearsal of its own, not brought up; taken down whatever happens."""
-    rehearsed = Rehearsed(tmp_path / "home", write_stack(tmp_path / "stacks"))
+    rehearsed = Rehearsed(
+        tmp_path / "home", write_stack(tmp_path / "stacks", network=OTHER_NETWORK)
+    )
     try:
         yield rehearsed
     finally:

@@ -115,28 +115,21 @@ def test_a_wrong_archive_digest_fails_the_up_with_the_reason_and_the_next_up_men
 
 
 def test_a_bucket_that_cannot_be_read_is_the_reason_given(stack: Rehearsed) -> None:
-    bucket, s3 = stack.bucket, stack.client("s3")
-    policy = s3.get_bucket_policy(Bucket=bucket)["Policy"]
-    deny = yaml.safe_load(policy)
-    deny["Statement"].append(
-        {
-            "Sid": "Drill",
-            "Effect": "Deny",
-            "Principal": "*",
-            "Action": "s3:GetObject",
-            "Resource": f"arn:aws:s3:::{bucket}/models/*",
-        }
-    )
     stack.wait_until_ready()
+    iam = stack.client("iam")
+    roles = iam.list_roles(PathPrefix="/moe-serving/rehearsal/")["Roles"]
+    role = next(r["RoleName"] for r in roles if r["RoleName"].startswith("serve-0-1"))
+    deny = {"Effect": "Deny", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::*/models/*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
     stack.inside("serve-0-1", "systemctl", "poweroff", "--no-block")
     stack.wait("gone", lambda: len(stack.instances()) == 1, 30)
-    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(deny))
+    iam.put_role_policy(RoleName=role, PolicyName="drill", PolicyDocument=document)
     try:
         done = stack.run("up", check=False)
         assert done.returncode != 0
         assert "AccessDenied" in done.stdout
         assert "models/" in done.stdout
     finally:
-        s3.put_bucket_policy(Bucket=bucket, Policy=policy)
+        iam.delete_role_policy(RoleName=role, PolicyName="drill")
         stack.run("up")
     stack.wait_until_ready()
