@@ -7,25 +7,15 @@ from typing import Literal
 
 from infra.catalog.all2all import All2AllBackend, all2all_backends
 from infra.catalog.releases import Release, release
+from infra.plan.notes import Note
 
 DEFAULT = "allgather_reducescatter"
 HIGH_THROUGHPUT, LOW_LATENCY, V2 = "deepep_high_throughput", "deepep_low_latency", "deepep_v2"
 _V2_WITHOUT_EAGER, _V2_IN_EFA_IMAGE, _V2_IN_IMAGE = (0, 29), (0, 33), (0, 27)
 _FLAG_SINCE_PATCH = "0.11.1"
 
-Severity = Literal["INFO", "WARNING", "ERROR"]
 Role = Literal["serve", "prefill", "decode"]
 Transport = Literal["nvlink", "pcie", "efa", "tcp", "none"]
-
-
-@dataclass(frozen=True)
-class BackendNote:
-    """Something a person must know of the choice; an ERROR means that the plan can't run."""
-
-    code: str
-    severity: Severity
-    message: str
-    remedy: str
 
 
 @dataclass(frozen=True)
@@ -78,7 +68,7 @@ class BackendChoice:
     enforce_eager: bool = False
     fallback: str | None = None
     needs: tuple[str, ...] = ()
-    notes: tuple[BackendNote, ...] = field(default=())
+    notes: tuple[Note, ...] = field(default=())
 
     @property
     def refused(self) -> bool:
@@ -165,11 +155,11 @@ def _explicit(request: BackendRequest) -> BackendChoice:
     if name not in known:
         return _refuse(request, _unknown(name, held))
     replaced = _replacement(name, request, held)
-    notes: list[BackendNote] = []
+    notes: list[Note] = []
     if replaced:
         name, message = replaced
         remedy = f"write all2all_backend: {name}, or auto"
-        notes.append(BackendNote("ALL2ALL_REPLACED", "WARNING", message, remedy))
+        notes.append(Note("ALL2ALL_REPLACED", "WARNING", message, remedy))
     elif name not in held.all2all.choices:
         return _refuse(request, _absent(name, held))
     faults = _faults(known[name], replace(request, requested=name))
@@ -179,7 +169,7 @@ def _explicit(request: BackendRequest) -> BackendChoice:
     return BackendChoice(request.requested, name, reason, notes=tuple(notes))
 
 
-def _refuse(request: BackendRequest, *faults: BackendNote) -> BackendChoice:
+def _refuse(request: BackendRequest, *faults: Note) -> BackendChoice:
     reason = "refused: " + "; ".join(fault.message for fault in faults)
     return BackendChoice(request.requested, DEFAULT, reason, notes=faults)
 
@@ -197,39 +187,39 @@ def _replacement(name: str, request: BackendRequest, held: Release) -> tuple[str
     return None
 
 
-def _faults_of(name: str, request: BackendRequest) -> list[BackendNote]:
+def _faults_of(name: str, request: BackendRequest) -> list[Note]:
     return _faults(all2all_backends()[name], replace(request, requested=name))
 
 
-def _faults(backend: All2AllBackend, request: BackendRequest) -> list[BackendNote]:
+def _faults(backend: All2AllBackend, request: BackendRequest) -> list[Note]:
     if request.transport == "none" and backend.name != DEFAULT:
         message = f"{backend.name} needs GPUs; on CPU vLLM falls back to {DEFAULT}"
-        return [BackendNote("ALL2ALL_NEEDS_GPU", "ERROR", message, "all2all_backend: auto")]
+        return [Note("ALL2ALL_NEEDS_GPU", "ERROR", message, "all2all_backend: auto")]
     checks = (_reach, _hardware, _model, _v2, _limits)
     return [note for check in checks for note in check(backend, request)]
 
 
-def _reach(backend: All2AllBackend, request: BackendRequest) -> list[BackendNote]:
+def _reach(backend: All2AllBackend, request: BackendRequest) -> list[Note]:
     remedy = "all2all_backend: auto, or a group that fits one node"
     found = []
     if backend.reach == "rocm":
         message = f"{backend.name} is for AMD GPUs; AWS has none"
-        found.append(BackendNote("ALL2ALL_WRONG_GPU", "ERROR", message, "all2all_backend: auto"))
+        found.append(Note("ALL2ALL_WRONG_GPU", "ERROR", message, "all2all_backend: auto"))
     if request.nodes > 1 and backend.reach == "nvlink":
         message = f"{backend.name} works inside one NVLink domain, the group has {request.nodes}"
-        found.append(BackendNote("ALL2ALL_NOT_ACROSS_NODES", "ERROR", f"{message} nodes", remedy))
+        found.append(Note("ALL2ALL_NOT_ACROSS_NODES", "ERROR", f"{message} nodes", remedy))
     uccl = request.deepep == "uccl" and backend.library == "deep_ep"
     if request.nodes > 1 and backend.reach == "ibgda" and not uccl:
         message = f"{backend.name} can't cross {_wire(request)}: {backend.because}"
         if backend.library == "deep_ep":
             remedy += "; or declare UCCL-EP as the nodes' deep_ep"
-        found.append(BackendNote("ALL2ALL_NOT_ON_EFA", "ERROR", message, remedy))
+        found.append(Note("ALL2ALL_NOT_ON_EFA", "ERROR", message, remedy))
     if request.nodes > 1 and backend.reach == "gin" and request.transport != "efa":
         message = f"{backend.name} needs RDMA between nodes; these have TCP"
-        found.append(BackendNote("ALL2ALL_NOT_ON_TCP", "ERROR", message, remedy))
+        found.append(Note("ALL2ALL_NOT_ON_TCP", "ERROR", message, remedy))
     if request.transport == "pcie" and backend.reach != "group":
         message = f"{backend.name} needs NVLink between the GPUs of a node; this type has PCIe"
-        found.append(BackendNote("ALL2ALL_NEEDS_NVLINK", "ERROR", message, remedy))
+        found.append(Note("ALL2ALL_NEEDS_NVLINK", "ERROR", message, remedy))
     return found
 
 
@@ -237,15 +227,15 @@ def _wire(request: BackendRequest) -> str:
     return {"efa": "EFA"}.get(request.transport, "TCP")
 
 
-def _hardware(backend: All2AllBackend, request: BackendRequest) -> list[BackendNote]:
+def _hardware(backend: All2AllBackend, request: BackendRequest) -> list[Note]:
     if request.capability >= backend.capability:
         return []
     need, have = (".".join(map(str, pair)) for pair in (backend.capability, request.capability))
     message = f"{backend.name} needs compute capability {need}, the GPUs have {have}"
-    return [BackendNote("ALL2ALL_OLD_GPU", "ERROR", message, "all2all_backend: auto")]
+    return [Note("ALL2ALL_OLD_GPU", "ERROR", message, "all2all_backend: auto")]
 
 
-def _model(backend: All2AllBackend, request: BackendRequest) -> list[BackendNote]:
+def _model(backend: All2AllBackend, request: BackendRequest) -> list[Note]:
     found = []
     held = release(request.version)
     sizes = {
@@ -258,70 +248,70 @@ def _model(backend: All2AllBackend, request: BackendRequest) -> list[BackendNote
     if sizes and not fits:
         listed = ", ".join(map(str, sizes))
         message = f"{backend.name} has no kernel for hidden size {request.hidden_size} ({listed})"
-        found.append(BackendNote("ALL2ALL_HIDDEN_SIZE", "ERROR", message, f"use {DEFAULT}"))
+        found.append(Note("ALL2ALL_HIDDEN_SIZE", "ERROR", message, f"use {DEFAULT}"))
     if backend.max_top_k and request.experts_per_token > backend.max_top_k:
         message = (
             f"{backend.name} routes a token to at most {backend.max_top_k} experts, the model to"
             f" {request.experts_per_token}"
         )
-        found.append(BackendNote("ALL2ALL_TOP_K", "ERROR", message, f"use {DEFAULT}"))
+        found.append(Note("ALL2ALL_TOP_K", "ERROR", message, f"use {DEFAULT}"))
     if backend.unquantized_only and request.quantized:
         message = f"{backend.name} carries BF16 experts only, these are quantised"
-        found.append(BackendNote("ALL2ALL_QUANTIZED", "ERROR", message, f"use {DEFAULT}"))
+        found.append(Note("ALL2ALL_QUANTIZED", "ERROR", message, f"use {DEFAULT}"))
     if backend.no_eplb and request.eplb:
         message = f"{backend.name} can't move experts: EPLB must be off"
-        found.append(BackendNote("ALL2ALL_NO_EPLB", "ERROR", message, "eplb off, or another"))
+        found.append(Note("ALL2ALL_NO_EPLB", "ERROR", message, "eplb off, or another"))
     return found
 
 
-def _v2(backend: All2AllBackend, request: BackendRequest) -> list[BackendNote]:
+def _v2(backend: All2AllBackend, request: BackendRequest) -> list[Note]:
     if backend.name != V2:
         return []
     series, found = release(request.version).series, []
     if series < _V2_WITHOUT_EAGER and not request.enforce_eager:
         message = f"{V2} crashes at start with CUDA graphs on vLLM {request.version} (vllm#52632)"
         remedy = "enforce_eager: true, or vLLM 0.29 and later"
-        found.append(BackendNote("ALL2ALL_V2_NEEDS_EAGER", "ERROR", message, remedy))
+        found.append(Note("ALL2ALL_V2_NEEDS_EAGER", "ERROR", message, remedy))
     if series < _V2_IN_IMAGE and request.deepep == "stock":
         message = f"the vLLM {request.version} image holds DeepEP V1, which has no ElasticBuffer"
         remedy = "an image or build with DeepEP V2 (deepep: efa), or vLLM 0.27 and later"
-        found.append(BackendNote("ALL2ALL_V2_NOT_IN_IMAGE", "ERROR", message, remedy))
+        found.append(Note("ALL2ALL_V2_NOT_IN_IMAGE", "ERROR", message, remedy))
     elif request.nodes > 1 and series < _V2_IN_EFA_IMAGE and request.deepep == "stock":
         message = f"the vLLM {request.version} image lacks the EFA userspace that NCCL GIN needs"
         remedy = "vLLM 0.33 with its -efa image, or a build of your own (deepep: efa)"
-        found.append(BackendNote("ALL2ALL_V2_NO_EFA_IMAGE", "ERROR", message, remedy))
+        found.append(Note("ALL2ALL_V2_NO_EFA_IMAGE", "ERROR", message, remedy))
     if request.deepep == "uccl":
         message = "UCCL-EP has DeepEP V1's API alone, without ElasticBuffer"
         remedy = f"{HIGH_THROUGHPUT} or {LOW_LATENCY}"
-        found.append(BackendNote("ALL2ALL_V2_NOT_UCCL", "ERROR", message, remedy))
+        found.append(Note("ALL2ALL_V2_NOT_UCCL", "ERROR", message, remedy))
     return found
 
 
-def _limits(backend: All2AllBackend, request: BackendRequest) -> list[BackendNote]:
+def _limits(backend: All2AllBackend, request: BackendRequest) -> list[Note]:
     if backend.eager_only and not request.enforce_eager:
         message = f"{backend.name} runs without CUDA graphs only"
-        return [BackendNote("ALL2ALL_NEEDS_EAGER", "ERROR", message, "enforce_eager: true")]
+        return [Note("ALL2ALL_NEEDS_EAGER", "ERROR", message, "enforce_eager: true")]
     if backend.library.startswith("deep_ep") and request.deepep == "none":
         message = f"{backend.name} needs {backend.library}, which the nodes don't have"
         remedy = "runtime: container, or an image with DeepEP"
-        return [BackendNote("ALL2ALL_NO_LIBRARY", "ERROR", message, remedy)]
+        return [Note("ALL2ALL_NO_LIBRARY", "ERROR", message, remedy)]
     return []
 
 
-def _absent(name: str, held: Release) -> BackendNote:
+def _absent(name: str, held: Release) -> Note:
     since = ".".join(map(str, all2all_backends()[name].since))
     message = f"vLLM {held.version} has no {name} (first in {since})"
     if all2all_backends()[name].since <= held.series:
         message = f"vLLM {held.version} no longer has {name}"
-    return BackendNote("ALL2ALL_NOT_IN_RELEASE", "ERROR", message, _one_of(held))
+    return Note("ALL2ALL_NOT_IN_RELEASE", "ERROR", message, _one_of(held))
 
 
-def _unknown(name: str, held: Release) -> BackendNote:
+def _unknown(name: str, held: Release) -> Note:
     if name == "passthrough":
         message = "passthrough is vLLM's own, set through --moe-backend; it can't be asked for"
     else:
         message = f"no vLLM release has an all2all backend {name!r}"
-    return BackendNote("ALL2ALL_UNKNOWN", "ERROR", message, _one_of(held))
+    return Note("ALL2ALL_UNKNOWN", "ERROR", message, _one_of(held))
 
 
 def _one_of(held: Release) -> str:
