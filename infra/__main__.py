@@ -6,7 +6,7 @@ import os
 
 import pulumi
 
-from infra import archive, model, sources
+from infra import archive, buildable, model, sources
 from infra.faults import SettingsError
 from infra.planning import make_plan
 from infra.resources.deployment import Stack, StackArgs
@@ -20,8 +20,9 @@ def main() -> None:
     # What the user said, judged whole; then the model, then everything that follows from both.
     source = sources.from_pulumi(pulumi.runtime.get_config_env(), stack)
     settings = sources.load(source, stack)
-    weights = model.read(settings.model.source, source.base)
-    plan = make_plan(stack, settings, weights)
+    buildable.require(settings)
+    facts = model.facts(settings.model, source.base)
+    plan = make_plan(stack, settings, facts, source.region)
 
     # What the nodes will run to bring themselves there and stay there.
     bootstrap = archive.build(PROJECT, say=pulumi.log.info)
@@ -33,7 +34,7 @@ def main() -> None:
             profile=pulumi.Config("aws").get("profile"),
             settings=settings,
             plan=plan,
-            model=weights,
+            model=facts.require_folder(),
             archive=bootstrap,
         )
     )

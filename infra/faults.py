@@ -13,26 +13,6 @@ from pydantic import BaseModel, ValidationError
 
 NAMESPACE = "moe-serving"
 
-_NOT_BUILT: tuple[tuple[str, ...], ...] = (
-    ("capacity",),
-    ("ttl",),
-    ("checks",),
-    ("gateway",),
-    ("model", "config"),
-    ("model", "revision"),
-    ("vllm", "image"),
-    ("network", "vpc_id"),
-    ("network", "subnet_id"),
-    ("endpoint", "tls"),
-    ("groups", "*", "allow_fallback"),
-    ("groups", "*", "eplb"),
-    ("groups", "*", "expert_placement_strategy"),
-    ("groups", "*", "quantization"),
-    ("groups", "*", "kv_cache_dtype"),
-    ("groups", "*", "gpu_memory_utilization"),
-)
-"""Keys of the design that nothing honours yet: taking one silently would be a lie."""
-
 
 class SettingsError(ValueError):
     """Settings can't be used; `faults` has one sentence for each reason."""
@@ -44,36 +24,16 @@ class SettingsError(ValueError):
         super().__init__(f"The stack's settings have {count}:\n{lines}")
 
 
-def not_built_faults(data: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """A fault for each known key that nothing honours yet, and the data without those keys."""
-    rest = json.loads(json.dumps(data, default=str))
-    faults = [
-        f"{NAMESPACE}:{'.'.join(found)}: not built yet; leave it out"
-        for pattern in _NOT_BUILT
-        for found in _take(rest, pattern, ())
-    ]
-    return faults, rest
-
-
-def _take(data: Any, pattern: tuple[str, ...], at: tuple[str, ...]) -> list[tuple[str, ...]]:
-    if not isinstance(data, dict):
-        return []
-    head, tail = pattern[0], pattern[1:]
-    keys = list(data) if head == "*" else [head] if head in data else []
-    if tail:
-        return [found for k in keys for found in _take(data[k], tail, (*at, k))]
-    for key in keys:
-        del data[key]
-    return [(*at, key) for key in keys]
-
-
 def readable(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """Each fault that pydantic found as one sentence, such as `…nodes: 0 is not allowed; …`."""
-    seen: dict[tuple[Any, ...], str] = {}
-    for fault in error.errors():
-        at = tuple(fault["loc"])
-        seen.setdefault(at, f"{NAMESPACE}:{_path(at)}: {_sentence(fault, model)}")
-    return list(seen.values())
+    errors = error.errors()
+    # A key of several kinds (a number or `auto`) has one error for each, a level further down.
+    several = {e["loc"][:-1] for e in errors if str(e["loc"][-1]).startswith("literal[")}
+    at_key: dict[tuple[Any, ...], list[Any]] = {}
+    for fault in errors:
+        loc = tuple(fault["loc"])
+        at_key.setdefault(loc[:-1] if loc[:-1] in several else loc, []).append(fault)
+    return [f"{NAMESPACE}:{_path(at)}: {_sentence(at, f, model)}" for at, f in at_key.items()]
 
 
 def _path(loc: Sequence[int | str]) -> str:
@@ -83,20 +43,24 @@ def _path(loc: Sequence[int | str]) -> str:
     return text
 
 
-def _sentence(fault: Any, model: type[BaseModel]) -> str:
-    given = json.dumps(fault["input"], default=str)
+def _sentence(at: Sequence[int | str], faults: Sequence[Any], model: type[BaseModel]) -> str:
+    first = faults[0]
+    given = json.dumps(first["input"], default=str)
     given = given if len(given) <= 60 else given[:57] + "…"
-    if fault["type"] == "extra_forbidden":
-        return _unknown_key(fault["loc"], model)
-    if fault["type"] == "missing":
+    if first["type"] == "extra_forbidden":
+        return _unknown_key(at, model)
+    if first["type"] == "missing":
         return "missing; it has no default"
-    return f"{given} is not allowed; {_allowed(fault)}"
+    return f"{given} is not allowed; {' or '.join(_allowed(fault) for fault in faults)}"
 
 
 def _allowed(fault: Any) -> str:
     kind, context = fault["type"], fault.get("ctx", {})
     wanted = {
         "greater_than_equal": f"at least {context.get('ge')}",
+        "less_than_equal": f"at most {context.get('le')}",
+        "greater_than": f"more than {context.get('gt')}",
+        "float_type": "wanted a number",
         "literal_error": f"allowed: {context.get('expected')}",
         "string_pattern_mismatch": f"wanted a text like {context.get('pattern')}",
         "string_too_long": f"at most {context.get('max_length')} characters",

@@ -32,6 +32,9 @@ def plan(
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="A stack file or a settings file.")
     ] = None,
+    model_config: Annotated[
+        Path | None, typer.Option(help="The model's config.json, instead of the settings' own.")
+    ] = None,
     json_: JsonOption = False,
     commands: Annotated[
         bool, typer.Option(help="Print each node's command as one would paste it.")
@@ -44,7 +47,7 @@ def plan(
     from infra.cli import plan as command  # noqa: PLC0415 - see the module's docstring
 
     with _errors_as_sentences():
-        planned = command.load(stack, file)
+        planned = command.load(stack, file, model_config)
         if user_data is not None:
             command.print_user_data(planned, user_data)
         elif json_:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from infra.catalog import ModelShape
-from infra.plan.cost import Cost
-from infra.plan.memory import Alternative, MemoryPlan
-from infra.plan.nics import NetworkInterface
-from infra.plan.notes import Note
-from infra.plan.request import Capacity, EngineOptions, Endpoint, Eplb, LoadBalancing
-from infra.plan.software import SoftwarePlan
-from infra.plan.topology import Ports
-from infra.plan.weights import WeightsPlan
-from node_bootstrap.assignment import Hardware, Limits, Position, Probe, Role, WeightFile
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
-Transport = Literal["nvlink", "pcie", "efa", "tcp", "none"]
-ParallelismMode = Literal["single", "dp", "tp", "ep", "ep+tp"]
+    from infra.catalog import ModelShape
+    from infra.plan.cost import Cost
+    from infra.plan.kv_transfer import KvTransfer
+    from infra.plan.memory import Alternative, MemoryPlan
+    from infra.plan.nics import NetworkInterface
+    from infra.plan.notes import Note
+    from infra.plan.parallelism import Mode
+    from infra.plan.request import Capacity, Endpoint, EngineOptions, Eplb, LoadBalancing
+    from infra.plan.router import Router
+    from infra.plan.software import SoftwarePlan
+    from infra.plan.topology import NodePosition, Ports, Transport
+    from infra.plan.weights import WeightsPlan
+    from node_bootstrap.assignment import Hardware, Limits, Probe, Role, WeightFile
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Node:
     """
 
     name: str
-    position: Position
+    position: NodePosition
     instance_type: str
     first_rank: int
     ranks: int
@@ -59,11 +61,11 @@ class All2All:
 class Parallelism:
     """How the model is cut, why, and when another way would be better.
 
-    mode: `single` one GPU; `dp` whole copies; `tp` every expert sliced; `ep` whole experts spread,
-        attention per GPU; `ep+tp` whole experts spread, attention sliced.
+    mode: `single` one GPU; `tp` every expert sliced; `ep` whole experts spread, attention per GPU;
+        `ep+tp` whole experts spread, attention sliced.
     """
 
-    mode: ParallelismMode
+    mode: Mode
     reason: str
 
 
@@ -74,21 +76,6 @@ class Bandwidth:
     efa_gbps: float
     ip_gbps: float
     nvlink_gpus: int
-
-
-@dataclass(frozen=True)
-class KvTransfer:
-    """How a prefill or decode group hands KV over.
-
-    config: the JSON object of `--kv-transfer-config`. side_channel_ports: of the whole group,
-        base + global data-parallel rank, each on the node that has the rank.
-    """
-
-    connector: str
-    backends: tuple[str, ...]
-    config: dict[str, Any]
-    side_channel_port: int
-    side_channel_ports: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -165,17 +152,6 @@ class Model:
     def size_bytes(self) -> int:
         """Bytes of all its files."""
         return sum(file.size_bytes for file in self.files)
-
-
-@dataclass(frozen=True)
-class Router:
-    """The router of a prefill/decode stack, on the gateway: the one endpoint of all groups."""
-
-    node: str
-    instance_type: str
-    argv: tuple[str, ...]
-    env: dict[str, str]
-    version: str
 
 
 @dataclass(frozen=True)

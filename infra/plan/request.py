@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from infra.catalog import ModelShape
-from node_bootstrap.assignment import Role, WeightFile
+if TYPE_CHECKING:
+    from infra.catalog import ModelShape
+    from node_bootstrap.assignment import Role, WeightFile
 
 LoadBalancing = Literal["internal", "hybrid", "external"]
 Runtime = Literal["venv", "container"]
@@ -136,6 +137,7 @@ class Request:
     vllm: Vllm
     groups: tuple[GroupRequest, ...]
     model_source: str = ""
+    model_revision: str | None = None
     model_shape: ModelShape | None = None
     model_faults: tuple[str, ...] = ()
     capacity: Capacity = Capacity()
