@@ -6,9 +6,11 @@ A rule's argument has the name of a field here. Nothing here knows of the plan's
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Slot = tuple[int, int, str]
 """An interface: network card index, device index, EC2's interface type."""
@@ -23,8 +25,9 @@ class GroupFacts:
     """One group, as it will run.
 
     Of the model: `experts` 0 and `heads` 0 where its shape is not known. `quantization` is the
-    method that the experts end up with (none, fp8, mxfp4, nvfp4, int4), `online_quantization` what
-    the settings ask vLLM to do at load. `communicator`, `use_async`: of EPLB, in effect.
+    method that the experts end up with (none, fp8, mxfp4, nvfp4, int4), `checkpoint_quantization`
+    that of its files, `online_quantization` what the settings ask vLLM to do at load.
+    `communicator`, `use_async`: of EPLB, in effect.
     `*_given` are as the settings have them, None where they leave the choice.
     """
 
@@ -32,7 +35,6 @@ class GroupFacts:
     series: tuple[int, int]
     flags: frozenset[str]
     flag_choices: Mapping[str, tuple[str, ...]]
-    negatives: Mapping[str, str]
     known_env: frozenset[str]
     role: str
     instance_type: str
@@ -49,7 +51,7 @@ class GroupFacts:
     ranks: int
     backend: str
     deepep: str
-    notes: tuple[tuple[str, str, str], ...]
+    notes: tuple[tuple[str, str, str, str], ...]
     eplb: bool
     redundant: int
     eplb_given: tuple[str, ...]
@@ -71,11 +73,11 @@ class GroupFacts:
     fixed_ports: Mapping[str, int]
     batched_tokens_given: int | None
     batched_tokens: int
-    max_num_seqs: int
     max_model_len: int | None
     kv_cache_dtype: str
     kv_cache_memory_bytes: int | None
     online_quantization: str | None
+    checkpoint_quantization: str
     quantization: str
     env: Mapping[str, str]
     env_given: Mapping[str, str]
@@ -88,10 +90,8 @@ class GroupFacts:
     rdma_read: bool
     rdma_write: bool
     kernel_initiated_efa: bool
-    nvlink_gpus: int
     capability: tuple[int, int]
     gpu_name: str
-    gpu_architecture: str
     host_memory_gib: float
     local_disk_gb: int
     runtime: str
@@ -184,7 +184,7 @@ class StackFacts:
     router_version: str | None
     router_argv: tuple[str, ...]
     shortest_context: int | None
-    notes: tuple[tuple[str, str, str], ...] = field(default=())
+    notes: tuple[tuple[str, str, str, str], ...] = field(default=())
 
 
 @dataclass(frozen=True)

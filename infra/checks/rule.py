@@ -33,6 +33,9 @@ class Hit:
 
 
 Hits = Iterable[Hit]
+NAMESPACE = "moe-serving:"
+_STACK_KEYS = ("ami", "gateway", "model.", "vllm.")
+"""Keys of the stack that rules of a group can be about."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Rule:
         return Finding(
             code=self.code,
             severity=self.severity,
-            where=f"{at}{hit.where or self.where}",
+            where=_key(at, hit.where or self.where),
             message=f"{_sentence(hit.fact)} {_sentence(consequence)}",
             remedy=hit.remedy or self.remedy,
         )
@@ -104,6 +107,15 @@ def rule(  # noqa: PLR0913 - each is one field of the reference, given by name
         )
 
     return made
+
+
+def _key(at: str, where: str) -> str:
+    """The settings key: below the group, unless it is one of the stack's."""
+    if not where:
+        return at
+    if at == NAMESPACE or where.startswith(_STACK_KEYS):
+        return f"{NAMESPACE}{where}"
+    return f"{at}.{where}"
 
 
 def _sentence(text: str) -> str:

@@ -4,15 +4,20 @@
 makes a finding of it, so that it can be explained, suppressed and documented as any other.
 """
 
+# ruff: noqa: PLR0913 - each argument is one field of the reference
+
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from infra.checks.finding import Severity
 from infra.checks.rule import Hit, Hits, Rule
 
-Notes = tuple[tuple[str, str, str], ...]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Notes = tuple[tuple[str, str, str, str], ...]
+"""Notes of a group: code, severity, message, remedy."""
 
 _NEEDS = "vllm/distributed/device_communicators/all2all.py@0.33.0"
 _CHOICES = "vllm/config/parallel.py@0.11.0 to @0.33.0, vllm/envs.py@0.11.0"
@@ -25,7 +30,7 @@ _SOURCES = {
 }
 
 
-def note_rule(  # noqa: PLR0913 - each is one field of the reference, given by name
+def note_rule(
     code: str,
     severity: Severity,
     where: str,
@@ -57,7 +62,7 @@ def note_rule(  # noqa: PLR0913 - each is one field of the reference, given by n
 
 def _notes_of(code: str) -> Callable[..., Hits]:
     def judge(notes: Notes) -> Hits:
-        return [Hit(fact=message, remedy=remedy) for c, message, remedy in notes if c == code]
+        return [Hit(fact=message, remedy=remedy) for c, _, message, remedy in notes if c == code]
 
     return judge
 
