@@ -7,7 +7,7 @@ A rule's argument has the name of a field here. Nothing here knows of the plan's
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

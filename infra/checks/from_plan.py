@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infra import catalog
 from infra.checks.facts import CheckFacts, GroupFacts, PairFacts, StackFacts
@@ -15,10 +15,11 @@ from infra.plan.memory_weights import with_online
 from node_bootstrap import user_data
 
 if TYPE_CHECKING:
-    from infra.plan.memory import Alternative
-    from infra.plan.plan import Group, Plan
-    from infra.plan.notes import Note
     from collections.abc import Iterable, Mapping
+
+    from infra.plan.memory import Alternative
+    from infra.plan.notes import Note
+    from infra.plan.plan import Group, Plan
 
 _QUOTAS = {
     ("p", "on-demand"): ("Running On-Demand P instances", "L-417A185B"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from typing import TYPE_CHECKING
 
 from infra.checks.rules import (
     all2all_choice,
@@ -19,7 +20,6 @@ from infra.checks.rules import (
     plan_notes,
     suppression,
 )
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from infra.checks.rule import Rule

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infra.checks.finding import Finding, Severity, in_order
 from infra.checks.from_plan import Facts, check_facts, facts_of
@@ -10,8 +10,9 @@ from infra.checks.registry import ALL_RULES
 from infra.checks.rule import NAMESPACE, Rule
 
 if TYPE_CHECKING:
-    from infra.plan.plan import Plan
     from collections.abc import Iterable, Mapping
+
+    from infra.plan.plan import Plan
 
 
 def run(plan: Plan, suppress: Iterable[str] = frozenset()) -> tuple[Finding, ...]:

@@ -8,7 +8,7 @@ makes a finding of it, so that it can be explained, suppressed and documented as
 
 from __future__ import annotations
 
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infra.checks.finding import Severity
 from infra.checks.rule import Hit, Hits, Rule

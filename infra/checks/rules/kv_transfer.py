@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infra.checks.finding import Severity
 from infra.checks.rule import Hit, Hits, rule

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
 from infra.checks.finding import Severity
 from infra.checks.rule import Hit, Hits, rule
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from infra.checks.facts import Command
     from collections.abc import Mapping
+
+    from infra.checks.facts import Command
 
 _LARGE_GIB = 150.0
 """About where DeepGEMM's warm-up starts to outlast vLLM's ten minutes."""
