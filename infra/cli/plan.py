@@ -126,7 +126,8 @@ def _kv_cache(group: plans.Group) -> str:
         return f"KV cache {group.kv_cache_memory_bytes / 2**20:.0f} MiB per rank"
     if group.memory is None:
         return "KV cache: not planned"
-    return f"KV cache {group.memory.kv_cache_gib:.1f} GiB, {group.memory.kv_cache_tokens} tokens per rank"
+    held = group.memory
+    return f"KV cache {held.kv_cache_gib:.1f} GiB, {held.kv_cache_tokens} tokens per GPU"
 
 
 def _quoted(text: str) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from infra.plan.request import EngineOptions, GroupRequest, Request
+from infra.plan.request import EngineOptions, GroupRequest, Request, Vllm
 from node_bootstrap.assignment import WeightFile
 
 
@@ -34,8 +34,7 @@ def stack_request(group_request):
             model_name="org/tiny",
             model_files=(WeightFile("config.json", 10, "ab"), WeightFile("m.bin", 90, "cd")),
             model_config={"architectures": ["Qwen3MoeForCausalLM"], "num_experts": 8},
-            vllm_version="0.32.0",
-            python="/opt/vllm/bin/python",
+            vllm=Vllm("0.32.0"),
             groups=groups or (group_request(),),
         )
 
