@@ -50,6 +50,7 @@ class GroupFacts:
     expert_parallel: bool
     ranks: int
     backend: str
+    fallback: str | None
     deepep: str
     notes: tuple[tuple[str, str, str, str], ...]
     eplb: bool

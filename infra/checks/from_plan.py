@@ -91,6 +91,7 @@ def group_facts(plan: Plan, group: Group, replicas: int) -> GroupFacts:
         expert_parallel=group.enable_expert_parallel,
         ranks=group.expert_parallel_size,
         backend=group.all2all_backend.chosen,
+        fallback=group.all2all_fallback,
         deepep=group.deepep,
         notes=_notes(group.notes),
         placement=group.expert_placement_strategy or "linear",

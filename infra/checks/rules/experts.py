@@ -75,9 +75,9 @@ def eplb_on_cpu(*, eplb: bool, gpus_per_node: int, instance_type: str) -> Hits:
 
 
 @rule(
-    Severity.ERROR,
+    Severity.WARNING,
     "eplb",
-    consequence="vLLM stops at start with a validation error of --eplb-config",
+    consequence="The plan leaves it out, since vLLM would refuse it: what it was to do isn't done",
     remedy="leave the field out, or take a release that has it",
     source="vllm/config/parallel.py (EPLBConfig) of 24 releases",
     example="`eplb: {communicator: torch_gloo}` with vLLM 0.19.1: the field came with 0.20.",

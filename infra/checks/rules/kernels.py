@@ -218,6 +218,20 @@ def kernel_initiated_efa_type(
         yield Hit(f"NCCL_GIN_TYPE=5 on {instance_type}")
 
 
+@rule(
+    Severity.INFO,
+    "allow_fallback",
+    consequence="A node without the library starts slower instead of failing",
+    remedy="allow_fallback: false, to be told at the start",
+    source="the plan: allgather_reducescatter needs no library",
+    example="`allow_fallback: true` with deepep_low_latency.",
+)
+def fallback_allowed(*, fallback: str | None, backend: str) -> Hits:
+    """A fallback hides a missing library."""
+    if fallback and fallback != backend:
+        yield Hit(f"a node without the library of {backend} starts with {fallback}")
+
+
 RULES = (
     low_latency_ranks_on_efa,
     high_throughput_ranks,
@@ -230,4 +244,5 @@ RULES = (
     uccl_between_nodes,
     gather_between_nodes,
     kernel_initiated_efa_type,
+    fallback_allowed,
 )

@@ -42,7 +42,7 @@ def memory_uncertain(*, memory_cautions: tuple[str, ...]) -> Hits:
 @rule(
     Severity.WARNING,
     "max_model_len",
-    consequence="One long request stops all others of that rank, and they start over",
+    consequence="A second long request on that rank preempts the first, which starts over",
     remedy="a shorter max_model_len, kv_cache_dtype: fp8, or more nodes",
     source="vllm v1/core/kv_cache_utils.py@0.33.0 (maximum concurrency)",
     example="A context of 163840 tokens and a cache of 200000.",

@@ -212,6 +212,35 @@ def tensor_parallel_between_nodes(*, tensor_parallel_nodes: int, tensor_parallel
 @rule(
     Severity.ERROR,
     _TP,
+    consequence="A rank would lack GPUs, so the group would wait for it until vLLM gives up",
+    remedy="a tensor_parallel_size that is a multiple of the GPUs of a node, and nodes in multiples"
+    " of the nodes of a rank",
+    source="vllm docs/serving/parallelism_scaling.md@0.33.0; --nnodes since 0.11.1",
+    example="`tensor_parallel_size: 16, nodes: 3` on types with 8 GPUs.",
+)
+def tensor_parallel_span(
+    *, tensor_parallel_size: int, tensor_parallel_nodes: int, nodes: int, gpus_per_node: int,
+    flags: frozenset[str], version: str,
+) -> Hits:  # fmt: skip
+    """A rank that spans nodes takes whole nodes, and needs a release that can do it."""
+    if tensor_parallel_nodes < 2:
+        return
+    if tensor_parallel_size % gpus_per_node or nodes % tensor_parallel_nodes:
+        yield Hit(
+            f"{tensor_parallel_size} tensor-parallel ranks on nodes of {gpus_per_node} GPUs, in a"
+            f" group of {nodes}"
+        )
+    elif "--nnodes" not in flags:
+        yield Hit(
+            f"vLLM {version} has no --nnodes: a rank can't span nodes without Ray",
+            where="vllm.version",
+            remedy="vLLM 0.11.1 or later",
+        )
+
+
+@rule(
+    Severity.ERROR,
+    _TP,
     consequence="The group can't be laid out over its nodes: ranks would lack GPUs",
     remedy="a tensor_parallel_size that divides the GPUs of a node, and at most as many ranks as"
     " they make",
@@ -264,6 +293,7 @@ RULES = (
     kv_cache_dtype_hardware,
     quantization_not_needed,
     tensor_parallel_between_nodes,
+    tensor_parallel_span,
     gpus_exceeded,
     gpus_unused,
 )
