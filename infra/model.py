@@ -44,7 +44,9 @@ class ModelFacts:
     def require_folder(self) -> ModelFolder:
         """Its folder on this machine; SettingsError where there is none."""
         if self.folder is None:
-            raise SettingsError([f"{NAMESPACE}:model.source: its files are not on this machine"])
+            raise SettingsError(
+                [f"{NAMESPACE}:model.source: its files are not on this machine"], "SETTINGS_MODEL"
+            )
         return self.folder
 
 
@@ -63,7 +65,9 @@ def facts(model: ModelSettings, base: Path, config: Path | None = None) -> Model
     elsewhere = model.source == "hf" or "://" in model.source
     if elsewhere and model.source != "hf" and not model.source.startswith("s3://"):
         wanted = "a folder, s3://bucket/prefix, or hf"
-        raise SettingsError([f"{NAMESPACE}:model.source: {model.source!r}: wanted {wanted}"])
+        raise SettingsError(
+            [f"{NAMESPACE}:model.source: {model.source!r}: wanted {wanted}"], "SETTINGS_MODEL"
+        )
     folder = None if elsewhere else read(model.source, base)
     path = config or (base / model.config if model.config else None)
     given = _json(path, f"{NAMESPACE}:model.config") if path else folder and folder.config
@@ -80,7 +84,9 @@ def _known(name: str) -> ModelFacts:
         shape = catalog.model(name)
     except catalog.UnknownNameError as error:
         remedy = "give its config.json as model.config"
-        raise SettingsError([f"{NAMESPACE}:model.config: missing; {error} {remedy}"]) from error
+        raise SettingsError(
+            [f"{NAMESPACE}:model.config: missing; {error} {remedy}"], "SETTINGS_MODEL"
+        ) from error
     return ModelFacts({"architectures": [shape.architecture]}, shape, (), None)
 
 
@@ -97,7 +103,7 @@ def read(source: str, base: Path) -> ModelFolder:
     key = f"{NAMESPACE}:model.source"
     folder = (base / source).resolve()
     if not folder.is_dir():
-        raise SettingsError([f"{key}: {source!r}: there is no folder {folder}"])
+        raise SettingsError([f"{key}: {source!r}: there is no folder {folder}"], "SETTINGS_MODEL")
     config = _config(folder, key)
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and not _hidden(p, folder))
     return ModelFolder(folder, tuple(_file(p, folder) for p in paths), config)
@@ -105,7 +111,9 @@ def read(source: str, base: Path) -> ModelFolder:
 
 def _config(folder: Path, key: str) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
-        raise SettingsError([f"{key}: {folder} has no readable config.json: no model"])
+        raise SettingsError(
+            [f"{key}: {folder} has no readable config.json: no model"], "SETTINGS_MODEL"
+        )
     return _json(folder / "config.json", key)
 
 
@@ -113,11 +121,13 @@ def _json(path: Path, key: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_bytes())
     except OSError as error:
-        raise SettingsError([f"{key}: {path} can't be read: {error.strerror}"]) from error
+        raise SettingsError(
+            [f"{key}: {path} can't be read: {error.strerror}"], "SETTINGS_MODEL"
+        ) from error
     except ValueError as error:
-        raise SettingsError([f"{key}: {path} is not JSON: {error}"]) from error
+        raise SettingsError([f"{key}: {path} is not JSON: {error}"], "SETTINGS_MODEL") from error
     if not isinstance(config, dict):
-        raise SettingsError([f"{key}: {path} holds no JSON object"])
+        raise SettingsError([f"{key}: {path} holds no JSON object"], "SETTINGS_MODEL")
     return config
 
 

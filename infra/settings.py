@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from infra import catalog
-from infra.faults import NAMESPACE, SettingsError, readable
+from infra.faults import NAMESPACE, Fault, SettingsError, readable
 from infra.group_settings import GroupSettings, Section
 
 
@@ -254,9 +254,10 @@ def from_mapping(data: Mapping[str, Any], stack: str) -> Settings:
     return settings
 
 
-def stack_name_faults(stack: str) -> list[str]:
+def stack_name_faults(stack: str) -> list[Fault]:
     """What keeps a stack's name from being part of an S3 bucket's name (63 characters, DNS)."""
     if re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,36}[a-z0-9])?", stack):
         return []
     wanted = "lower-case letters, digits and dashes, up to 38 characters"
-    return [f"stack {stack!r}: the name is part of the bucket's name; wanted {wanted}"]
+    sentence = f"stack {stack!r}: the name is part of the bucket's name; wanted {wanted}"
+    return [Fault(sentence, "SETTINGS_STACK_NAME")]

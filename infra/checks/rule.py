@@ -71,8 +71,8 @@ class Rule:
         return Finding(
             code=self.code,
             severity=self.severity,
-            where=_key(at, hit.where or self.where),
-            message=f"{_sentence(hit.fact)} {_sentence(consequence)}",
+            where=key_of(at, hit.where or self.where),
+            message=f"{sentence(hit.fact)} {sentence(consequence)}",
             remedy=hit.remedy or self.remedy,
         )
 
@@ -109,7 +109,7 @@ def rule(  # noqa: PLR0913 - each is one field of the reference, given by name
     return made
 
 
-def _key(at: str, where: str) -> str:
+def key_of(at: str, where: str) -> str:
     """The settings key: below the group, unless it is one of the stack's."""
     if not where:
         return at
@@ -118,7 +118,8 @@ def _key(at: str, where: str) -> str:
     return f"{at}.{where}"
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """A clause as a sentence: a capital, unless it begins with a name, and a full stop."""
     text = text.strip()
     text = text[:1].upper() + text[1:] if not _is_a_name(text) else text
     return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -59,6 +59,34 @@ def plan(
 
 
 @app.command()
+def check(
+    *,
+    stack: StackOption = "rehearsal",
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="A stack file or a settings file.")
+    ] = None,
+    model_config: Annotated[
+        Path | None, typer.Option(help="The model's config.json, instead of the settings' own.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Say what would go wrong. Exit status 1 on an error, 2 if the settings can't be read."""
+    from infra.cli import check as command  # noqa: PLC0415 - see the module's docstring
+
+    with _errors_as_sentences():
+        sys.exit(command.run(stack, file, model_config, as_json=json_))
+
+
+@app.command()
+def explain(code: Annotated[str, typer.Argument(help="Code of a finding.")]) -> None:
+    """Explain a finding: fact, consequence, remedy, source, example."""
+    from infra.cli import explain as command  # noqa: PLC0415 - see the module's docstring
+
+    with _errors_as_sentences():
+        command.run(code)
+
+
+@app.command()
 def status(
     *,
     stack: StackOption = "rehearsal",

@@ -10,14 +10,13 @@ import pytest
 from infra import model, sources
 from infra.checks.run import run
 from infra.plan.backends import BackendRequest, choose_all2all
-from infra.plan.plan import Plan
 from infra.planning import make_plan
 from infra.sources import Source
 
 EXAMPLES = Path(__file__).with_name("examples")
 
 
-def plan_of(settings: dict[str, Any]) -> Plan:
+def plan_of(settings: dict[str, Any]):
     """The plan of a settings file's content."""
     values = {key: value for key, value in settings.items() if ":" not in key}
     region = settings.get("aws:region")
