@@ -39,7 +39,6 @@ class GroupFacts:
     role: str
     instance_type: str
     nodes: int
-    replicas: int
     gpus_per_node: int
     transport: str
     load_balancing: str
@@ -87,7 +86,6 @@ class GroupFacts:
     interfaces: tuple[Slot, ...]
     cards: tuple[Card, ...]
     max_efa: int
-    family: str
     rdma_read: bool
     rdma_write: bool
     kernel_initiated_efa: bool
@@ -102,7 +100,6 @@ class GroupFacts:
     architecture: str
     moe: bool
     experts: int
-    top_k: int
     hidden_size: int
     expert_groups: int
     expert_intermediate: int
@@ -110,7 +107,6 @@ class GroupFacts:
     heads: int
     kv_heads: int
     mla: bool
-    linear_attention: bool
     model_max_len: int
     weights_gib: float
     memory_problems: tuple[str, ...]

@@ -45,13 +45,10 @@ class Facts:
 def facts_of(plan: Plan) -> Facts:
     """The plain values of a plan. Replicas of a group are equal, so one stands for all."""
     first = {group.group: group for group in reversed(plan.groups)}
-    replicas = Counter(group.group for group in plan.groups)
     named = [(name, first[name]) for name in dict.fromkeys(g.group for g in plan.groups)]
     return Facts(
         stack=vars(stack_facts(plan)),
-        groups=tuple(
-            (name, vars(group_facts(plan, group, replicas[name]))) for name, group in named
-        ),
+        groups=tuple((name, vars(group_facts(plan, group))) for name, group in named),
         pairs=tuple(
             (name, vars(pair_facts(plan, prefill, decode)))
             for _, prefill in named
@@ -69,7 +66,7 @@ def check_facts(
     return vars(CheckFacts(codes, frozenset(known), frozenset(unsuppressible)))
 
 
-def group_facts(plan: Plan, group: Group, replicas: int) -> GroupFacts:
+def group_facts(plan: Plan, group: Group) -> GroupFacts:
     """The values of one group."""
     return GroupFacts(
         **_release(plan, group),
@@ -80,7 +77,6 @@ def group_facts(plan: Plan, group: Group, replicas: int) -> GroupFacts:
         **_memory(group),
         role=group.role,
         nodes=len(group.nodes),
-        replicas=replicas,
         gpus_per_node=group.gpus_per_node,
         transport=group.transport,
         load_balancing=group.load_balancing,
@@ -149,17 +145,16 @@ def _shape(plan: Plan, group: Group) -> dict[str, Any]:
     }
     if shape is None:
         empty = (
-            "experts", "top_k", "hidden_size", "expert_groups", "expert_intermediate",
+            "experts", "hidden_size", "expert_groups", "expert_intermediate",
             "weight_block", "heads", "kv_heads", "model_max_len",
         )  # fmt: skip
-        unknown = {"mla": False, "linear_attention": False}
+        unknown = {"mla": False}
         none = {"quantization": "none", "checkpoint_quantization": "none"}
         return {**common, **dict.fromkeys(empty, 0), **unknown, **none}
     effective = with_online(shape, online)
     return {
         **common,
         "experts": shape.experts.count,
-        "top_k": shape.experts.per_token,
         "hidden_size": shape.hidden_size,
         "expert_groups": shape.experts.groups,
         "expert_intermediate": shape.experts.intermediate,
@@ -169,7 +164,6 @@ def _shape(plan: Plan, group: Group) -> dict[str, Any]:
         "heads": shape.heads,
         "kv_heads": shape.kv_heads,
         "mla": shape.mla is not None,
-        "linear_attention": shape.linear is not None,
         "model_max_len": shape.max_position,
     }
 
@@ -195,7 +189,6 @@ def _instance(group: Group) -> dict[str, Any]:
             for c in kind.network_cards
         ),
         "max_efa": kind.max_efa,
-        "family": kind.family,
         "rdma_read": kind.rdma_read,
         "rdma_write": kind.rdma_write,
         "kernel_initiated_efa": kind.kernel_initiated_efa,

@@ -18,7 +18,7 @@ def cases(kind: str):
             yield pytest.param(rule, example, id=f"{rule.code}-{index}")
 
 
-@pytest.mark.parametrize(("rule", "example"), cases("fails"))
+@pytest.mark.parametrize(("rule", "example"), list(cases("fails")))
 def test_rule_finds_its_failing_example(rule, example, found_in):
     (found, *_) = found_in(example, rule)
     assert found.severity == rule.severity
@@ -26,6 +26,6 @@ def test_rule_finds_its_failing_example(rule, example, found_in):
     assert found.remedy
 
 
-@pytest.mark.parametrize(("rule", "example"), cases("passes"))
+@pytest.mark.parametrize(("rule", "example"), list(cases("passes")))
 def test_rule_is_silent_on_its_passing_example(rule, example, found_in):
     assert found_in(example, rule) == []
