@@ -18,6 +18,8 @@ Card = tuple[int, int, bool]
 """A network card: index, the most interfaces it takes, whether one may carry EFA."""
 Command = tuple[str, str, int, tuple[str, ...]]
 """A node's command: its name, position, first rank and argv."""
+RequestedInterface = tuple[int, int, str, bool, bool]
+"""An interface of a launch request: card, device, type, any field of an address, a public one."""
 
 
 @dataclass(frozen=True)
@@ -191,3 +193,23 @@ class CheckFacts:
     suppressed: tuple[str, ...]
     known_codes: frozenset[str]
     unsuppressible_codes: frozenset[str]
+
+
+@dataclass(frozen=True)
+class LaunchFacts:
+    """One launch request, and the rules of the nodes' security group for itself.
+
+    host_network: whether containers share the host's network. names_interface: whether the request
+    names an interface that exists already.
+    """
+
+    runtime: str
+    host_network: bool
+    http_tokens: str
+    hop_limit: int
+    requested: tuple[RequestedInterface, ...]
+    names_interface: bool
+    instances: int
+    self_ingress: bool
+    self_egress: bool
+    root_volume_gib: int

@@ -42,6 +42,7 @@ _SCOPES = {
     "group": "each group",
     "pair": "each prefill group with each decode group",
     "settings": "the settings",
+    "launch": "each launch request of the program",
 }
 
 

@@ -18,6 +18,7 @@ from infra.checks.rules import (
     network,
     pairs,
     plan_notes,
+    requests,
     suppression,
 )
 
@@ -36,6 +37,7 @@ SUBJECTS: tuple[tuple[str, tuple[Rule, ...]], ...] = (
     ("Choices of the plan", plan_notes.RULES),
     ("EC2: capacity and placement", ec2.RULES),
     ("EC2: network interfaces", network.RULES),
+    ("EC2: launch requests", requests.RULES),
     ("Endpoint, router and images", endpoint.RULES),
     ("The checks themselves", suppression.RULES),
 )

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from infra.checks.finding import Finding, Severity
 
-Scope = Literal["stack", "group", "pair", "settings"]
-"""What a rule looks at: the stack, one group, a prefill group with a decode group, or the file."""
+Scope = Literal["stack", "group", "pair", "settings", "launch"]
+"""What a rule looks at: the stack, one group, a prefill group with a decode group, the settings of
+the checks, or one launch request of the program."""
 
 
 @dataclass(frozen=True)

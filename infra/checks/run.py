@@ -61,5 +61,7 @@ def _places(
         return [(NAMESPACE, facts.stack)]
     if rule.scope == "settings":
         return [(NAMESPACE, own)]
+    if rule.scope == "launch":  # the program's own requests: judge_launch
+        return []
     named = facts.pairs if rule.scope == "pair" else facts.groups
     return [(f"{NAMESPACE}groups.{name}", values) for name, values in named]

@@ -8,17 +8,24 @@ from infra.checks.finding import Severity
 from infra.checks.rule import Hit, Hits, rule
 
 _TP = "tensor_parallel_size"
-_FIRST_RELEASE = (
-    ("Qwen3NextForCausalLM", (0, 11)),
-    ("DeepseekV32ForCausalLM", (0, 11)),
-    ("MiniMaxM2ForCausalLM", (0, 12)),
-    ("KimiLinearForCausalLM", (0, 12)),
-    ("GlmMoeDsaForCausalLM", (0, 16)),
-    ("Qwen3_5MoeForConditionalGeneration", (0, 16)),
-    ("KimiK3ForCausalLM", (0, 29)),
+_ARCHITECTURES = (
+    ("MiniMaxM2ForCausalLM", "0.11.0", "0.11.2"),
+    ("KimiLinearForCausalLM", "0.11.0", "0.11.2"),
+    ("MiMoV2FlashForCausalLM", "0.13.0", "0.14.1"),
+    ("KimiK25ForConditionalGeneration", "0.14.1", "0.15.1"),
+    ("Glm4MoeLiteForCausalLM", "0.14.1", "0.15.1"),
+    ("Step3p5ForCausalLM", "0.14.1", "0.15.1"),
+    ("GlmMoeDsaForCausalLM", "0.15.1", "0.16.0"),
+    ("Qwen3_5MoeForConditionalGeneration", "0.16.0", "0.17.1"),
+    ("DeepseekV4ForCausalLM", "0.17.1", "0.20.2"),
+    ("MiniMaxM3SparseForCausalLM", "0.21.0", "0.26.0"),
+    ("MiniMaxM3SparseForConditionalGeneration", "0.21.0", "0.26.0"),
+    ("Step3p7ForConditionalGeneration", "0.21.0", "0.26.0"),
+    ("KimiK3ForConditionalGeneration", "0.26.0", "0.28.0"),
+    ("Qwen3_5MoeForCausalLM", "0.26.0", "0.28.0"),
 )
-"""Architectures younger than the oldest release of the catalog, with the first series that has
-them."""
+"""Architectures younger than the oldest release of the catalog: the last release that was read to
+lack it, and the first that was read to have it. Between the two nothing is said."""
 _FP8_SINCE, _FP4_SINCE = (8, 9), (10, 0)
 
 
@@ -124,17 +131,16 @@ def context_too_long(
     "vllm.version",
     consequence="vLLM stops at start: model architectures are not supported for now",
     remedy="a later vllm.version",
-    source="vllm model_executor/models/registry.py; vllm recipes/models@0.33.0",
+    source="vllm model_executor/models/registry.py@0.11.0 to @0.32.0",
     example="GLM-5 (GlmMoeDsaForCausalLM) with vLLM 0.14.1.",
 )
-def model_too_new(*, architecture: str, series: tuple[int, int], version: str) -> Hits:
+def model_too_new(*, architecture: str, version: str) -> Hits:
     """The release must know the model's architecture."""
-    for name, first in _FIRST_RELEASE:
-        if architecture == name and series < first:
-            wanted = ".".join(map(str, first))
+    for name, lacks, has in _ARCHITECTURES:
+        if architecture == name and _number(version) <= _number(lacks):
             yield Hit(
-                f"vLLM {version} doesn't have {architecture}, which came with {wanted}",
-                remedy=f"vllm.version: {wanted} or later",
+                f"vLLM {version} doesn't have {architecture}; {has} does",
+                remedy=f"vllm.version: {has} or later",
             )
 
 
@@ -280,6 +286,10 @@ def gpus_unused(
     used = tensor_parallel_size * data_parallel_size_local
     if 0 < used < gpus_per_node:
         yield Hit(f"{used} of the {gpus_per_node} GPUs of {instance_type} are used")
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 RULES = (

@@ -23,6 +23,7 @@ FACTS = {
     "group": facts.GroupFacts,
     "pair": facts.PairFacts,
     "settings": facts.CheckFacts,
+    "launch": facts.LaunchFacts,
 }
 each_rule = pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.code)
 
