@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from infra.checks.finding import Severity
 from infra.checks.rule import Hit, Hits, rule
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from infra.checks.facts import RequestedInterface
