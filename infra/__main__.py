@@ -7,8 +7,9 @@ import os
 import pulumi
 
 from infra import archive, buildable, model, sources
+from infra.checks import Severity
 from infra.faults import SettingsError
-from infra.planning import make_plan
+from infra.planning import PlanError, check, make_plan
 from infra.resources.deployment import Stack, StackArgs
 from infra.sources import PROJECT
 
@@ -23,6 +24,9 @@ def main() -> None:
     buildable.require(settings)
     facts = model.facts(settings.model, source.base)
     plan = make_plan(stack, settings, facts, source.region)
+    for finding in check(plan):
+        say = pulumi.log.warn if finding.severity is Severity.WARNING else pulumi.log.info
+        say(f"{finding.code} {finding.where}: {finding.message} {finding.remedy}")
 
     # What the nodes will run to bring themselves there and stay there.
     bootstrap = archive.build(PROJECT, say=pulumi.log.info)
@@ -45,6 +49,6 @@ def main() -> None:
 
 try:
     main()
-except (SettingsError, archive.ArchiveError) as error:
+except (SettingsError, PlanError, archive.ArchiveError) as error:
     # A RunError is shown as its sentences alone: a traceback helps nobody to mend a setting.
     raise pulumi.RunError(str(error)) from error

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infra import catalog
 from infra.faults import NAMESPACE, SettingsError
-from infra.settings import ModelSettings
 from node_bootstrap.assignment import WeightFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from infra.settings import ModelSettings
 
 
 @dataclass(frozen=True)

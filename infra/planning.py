@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from infra import checks
 from infra.plan import make as plans
 from infra.plan.request import (
     Capacity,
@@ -17,6 +18,9 @@ from infra.plan.request import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from infra.checks import Finding
     from infra.model import ModelFacts
     from infra.plan.plan import Plan
     from infra.settings import GroupSettings, Settings
@@ -25,6 +29,29 @@ if TYPE_CHECKING:
 def make_plan(stack: str, settings: Settings, model: ModelFacts, region: str | None = None) -> Plan:
     """Compute the plan of a stack from judged settings."""
     return plans.make(request_of(stack, settings, model, region))
+
+
+class PlanError(ValueError):
+    """A plan that would not run or would bill for nothing; `errors` are the findings."""
+
+    def __init__(self, errors: Sequence[Finding]) -> None:
+        self.errors = tuple(errors)
+        count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+        lines = "\n".join(f"  - {e.code} {e.where}: {e.message} {e.remedy}" for e in errors)
+        super().__init__(f"The plan has {count}, so nothing is made:\n{lines}")
+
+
+def check(plan: Plan) -> tuple[Finding, ...]:
+    """The findings of a plan that may be built: no errors among them.
+
+    Raises:
+        PlanError: with all errors at once.
+    """
+    findings = checks.run(plan)
+    errors = [finding for finding in findings if finding.severity is checks.Severity.ERROR]
+    if errors:
+        raise PlanError(errors)
+    return findings
 
 
 def request_of(

@@ -9,14 +9,16 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from infra import catalog
 from infra.faults import NAMESPACE, Fault, SettingsError, readable
 from infra.group_settings import GroupSettings, Section
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def _duration_seconds(text: str) -> str:

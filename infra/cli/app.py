@@ -26,7 +26,7 @@ def _root() -> None:
 
 
 @app.command()
-def plan(
+def plan(  # noqa: PLR0913 - each is an option of the command
     *,
     stack: StackOption = "rehearsal",
     file: Annotated[

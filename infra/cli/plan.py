@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from infra import model, sources
+from infra import checks, model, sources
 from infra.cli.errors import UsageError
 from infra.names import bucket_name
 from infra.plan import plan as plans
@@ -21,9 +21,10 @@ from node_bootstrap.assignment import PRIMARY_INTERFACE
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan and the region that it is for, if that is said."""
+    """A plan, what the checks found, and the region that it is for, if that is said."""
 
     plan: plans.Plan
+    findings: tuple[checks.Finding, ...]
     region: str | None
 
 
@@ -39,12 +40,13 @@ def load(stack: str, file: Path | None, model_config: Path | None = None) -> Pla
     source = sources.read_file(path, base)
     settings = sources.load(source, stack)
     facts = model.facts(settings.model, source.base, model_config)
-    return Planned(make_plan(stack, settings, facts, source.region), source.region)
+    plan = make_plan(stack, settings, facts, source.region)
+    return Planned(plan, checks.run(plan), source.region)
 
 
 def print_json(planned: Planned) -> None:
     """The plan as a document: the same settings give the same bytes."""
-    sys.stdout.write(plans.to_json(planned.plan))
+    sys.stdout.write(plans.to_json(planned.plan, planned.findings))
 
 
 def print_user_data(planned: Planned, node: str) -> None:
@@ -90,7 +92,7 @@ def _print_command(
 def print_table(planned: Planned) -> None:
     """The plan as a person reads it."""
     plan, console = planned.plan, Console()
-    size = plan.model.size_bytes / 2**30
+    size = plan.weights.size_gib if plan.weights else plan.model.size_bytes / 2**30
     console.print(
         f"[bold]{plan.stack}[/]: {plan.model.name} ({plan.model.architecture}, "
         f"{plan.model.experts} experts, {size:.2f} GiB) on vLLM {plan.vllm_version}"
@@ -103,6 +105,7 @@ def print_table(planned: Planned) -> None:
             f"EP {group.expert_parallel_size}; all2all {backend.chosen} ({backend.reason}); "
             f"{_kv_cache(group)}"
         )
+        console.print(f"{group.parallelism.mode}: {group.parallelism.reason}")
         table = Table("node", "position", "ranks", "interfaces", "must have", "vLLM")
         for node in group.nodes:
             versions = ", ".join(f"{k} {v}" for k, v in node.software.distributions.items())
@@ -119,6 +122,25 @@ def print_table(planned: Planned) -> None:
     console.print(
         f"ports: API {ports.api}, agents {ports.agent}, data-parallel RPC {ports.data_parallel_rpc}"
     )
+    console.print(_cost(plan))
+    _print_findings(console, planned.findings)
+
+
+def _cost(plan: plans.Plan) -> str:
+    cost = plan.cost
+    if cost.usd_per_hour is None:
+        known = f"${cost.known_usd_per_hour:.2f} an hour without {', '.join(cost.unpriced)}"
+        return f"cost: {known}, whose price isn't known"
+    where = f"on demand in {cost.price_region}, prices of {cost.price_date}"
+    return f"cost: ${cost.usd_per_hour:.2f} an hour, ${cost.usd_per_day:.0f} a day ({where})"
+
+
+def _print_findings(console: Console, findings: tuple[checks.Finding, ...]) -> None:
+    colors = {"ERROR": "red", "WARNING": "yellow", "INFO": "cyan"}
+    for found in findings:
+        color = colors[found.severity]
+        console.print(f"[{color}]{found.severity}[/] [bold]{found.code}[/] {found.where}")
+        console.print(f"  {found.message} {found.remedy}", markup=False)
 
 
 def _kv_cache(group: plans.Group) -> str:

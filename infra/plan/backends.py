@@ -34,6 +34,7 @@ class BackendRequest:
         capability: CUDA compute capability.
         hidden_size: of the model.
         experts_per_token: of the model.
+        experts: physical experts, redundant ones counted; 0 where that isn't known.
         quantized: whether the checkpoint or `--quantization` quantises the experts.
         eplb: whether EPLB is on.
         enforce_eager: whether the settings ask for eager mode.
@@ -51,6 +52,7 @@ class BackendRequest:
     capability: tuple[int, int] = (9, 0)
     hidden_size: int = 7168
     experts_per_token: int = 8
+    experts: int = 0
     quantized: bool = False
     eplb: bool = False
     enforce_eager: bool = False
@@ -119,9 +121,9 @@ def _automatic_in_node(request: BackendRequest, by_role: str | None) -> BackendC
     if by_role is None:
         reason = "one group serves both phases: it has CUDA graphs and needs no further library"
         return _took(DEFAULT, reason)
-    faults = _faults_of(by_role, request)
-    if faults:
-        return _took(DEFAULT, f"{by_role} is out: {faults[0].message}")
+    against = _against(by_role, request)
+    if against:
+        return _took(DEFAULT, f"{by_role} is out: {against}")
     reasons = {
         HIGH_THROUGHPUT: "prefill sends large batches inside one NVLink domain",
         LOW_LATENCY: "decode sends small batches inside one NVLink domain and keeps CUDA graphs",
@@ -132,20 +134,47 @@ def _automatic_in_node(request: BackendRequest, by_role: str | None) -> BackendC
 def _automatic_between_nodes(request: BackendRequest, by_role: str | None) -> BackendChoice:
     if request.transport != "efa":
         return _took(DEFAULT, "the nodes have no EFA: NCCL over TCP carries it, nothing else does")
-    if request.deepep == "uccl" and by_role and not _faults_of(by_role, request):
+    if request.deepep == "uccl" and by_role and not _against(by_role, request):
         reason = "UCCL-EP is declared: DeepEP's API over EFA (there are open reports of hangs)"
         return _took(by_role, reason)
     series = release(request.version).series
-    if series >= _V2_IN_EFA_IMAGE and not _faults_of(V2, request):
+    against = _against(V2, request) if series >= _V2_IN_EFA_IMAGE else ""
+    if series >= _V2_IN_EFA_IMAGE and not against:
         eager = request.role == "prefill"
         mode = "eager, its memory-frugal mode for prefill" if eager else "with CUDA graphs"
         reason = f"from 0.33 DeepEP V2 crosses EFA through NCCL GIN; {mode}"
         return _took(V2, reason, eager=eager)
+    if against:
+        return _took(DEFAULT, f"{V2} is out: {against}")
     return _took(
         DEFAULT,
         f"it is the one that crosses EFA with vLLM {request.version} as installed:"
         " DeepEP V1 needs IBGDA, which EFA lacks",
     )
+
+
+def _against(name: str, request: BackendRequest) -> str:
+    """Why `auto` doesn't take a backend; empty if nothing speaks against it."""
+    faults = _faults(all2all_backends()[name], replace(request, requested=name))
+    if faults:
+        return faults[0].message
+    if request.experts % request.ranks:
+        return (
+            f"DeepEP deals experts out evenly, {request.experts} over {request.ranks} ranks aren't"
+        )
+    most = _most_ranks(name, request)
+    if request.ranks > most:
+        return f"its kernels are known to work up to {most} ranks, the group has {request.ranks}"
+    return ""
+
+
+def _most_ranks(name: str, request: BackendRequest) -> int:
+    """Largest group that the kernels were seen to work with."""
+    if name == LOW_LATENCY:
+        return 64
+    if name == HIGH_THROUGHPUT:
+        return 64 if request.deepep == "uccl" else 160
+    return request.ranks
 
 
 def _explicit(request: BackendRequest) -> BackendChoice:
@@ -185,10 +214,6 @@ def _replacement(name: str, request: BackendRequest, held: Release) -> tuple[str
     if name == "mori" and name not in held.all2all.choices:
         return "mori_high_throughput", "mori was split into mori_high_throughput and _low_latency"
     return None
-
-
-def _faults_of(name: str, request: BackendRequest) -> list[Note]:
-    return _faults(all2all_backends()[name], replace(request, requested=name))
 
 
 def _faults(backend: All2AllBackend, request: BackendRequest) -> list[Note]:

@@ -104,7 +104,7 @@ def _policy(group: GroupPlace, all2all: str) -> str:
 
 
 def _side_channels(group: GroupPlace, release: Release) -> int:
-    # 0.11.0: every GPU listens, at base + dp_rank * tp + tp_rank; later every rank, at base + dp_rank.
+    # 0.11.0: each GPU listens, at base + dp_rank * tp + tp_rank; later each rank, base + dp_rank.
     each = group.cut.tensor_parallel_size if release.version == "0.11.0" else 1
     return group.cut.data_parallel_size * each
 

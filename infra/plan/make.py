@@ -64,7 +64,7 @@ def make(request: Request) -> Plan:
         router=gateway,
         capacity=request.capacity,
         endpoint=request.endpoint,
-        placement_group=gpus and request.capacity.kind != "capacity-block",
+        placement_group=_placement_group(request),
         weights=weights_plan(size, first) if gpus else None,
         cost=cost(_instances(request, gateway)),
         region=request.region,
@@ -81,7 +81,8 @@ class _Decided:
     places: tuple[GroupPlace, ...]
     launch: Launch
     software: SoftwarePlan
-    memory_request: memory.MemoryRequest | None
+    memory: memory.MemoryPlan | None
+    nearest: tuple[memory.Alternative, ...]
 
 
 def _decide(request: Request, group: GroupRequest, ports: Ports) -> _Decided:
@@ -122,13 +123,16 @@ def _decide(request: Request, group: GroupRequest, ports: Ports) -> _Decided:
         cudagraph_mode=_graph_mode(group, backend, eager=eager),
         ports=ports,
     )
+    wanted = _memory_request(request, group, pick.cut, backend)
+    held = memory.plan_memory(wanted) if wanted else None
     return _Decided(
         request=group,
         pick=pick,
         places=places,
         launch=launch,
         software=_software(request, launch, tag),
-        memory_request=_memory_request(request, group, pick.cut, backend),
+        memory=held,
+        nearest=memory.nearest_plans(wanted) if wanted and held and not held.fits else (),
     )
 
 
@@ -144,6 +148,8 @@ def _backend_request(
         sizes = {
             "hidden_size": shape.hidden_size,
             "experts_per_token": shape.experts.per_token,
+            "experts": shape.experts.count
+            + (group.eplb.num_redundant_experts if group.eplb else 0),
         }
     return BackendRequest(
         requested=group.all2all_backend,
@@ -184,6 +190,7 @@ def _memory_request(
         max_num_batched_tokens=options.max_num_batched_tokens,
         max_num_seqs=options.max_num_seqs,
         gpu_memory_utilization=_utilization(group, gpus=True),
+        kv_cache_memory_bytes=options.kv_cache_memory_bytes,
         kv_cache_dtype=options.kv_cache_dtype,
         quantization=options.quantization,
         enforce_eager=eager,
@@ -253,9 +260,6 @@ def _group(request: Request, decided: _Decided, place: GroupPlace) -> Group:
     cut, launch = place.cut, replace(decided.launch, group=place)
     nics = topology.interfaces(place.instance_type)
     transfer = launch.kv_transfer
-    wanted = decided.memory_request
-    held = memory.plan_memory(wanted) if wanted else None
-    nearest = memory.nearest_plans(wanted) if wanted and held and not held.fits else ()
     return Group(
         name=place.name,
         group=place.group,
@@ -284,8 +288,8 @@ def _group(request: Request, decided: _Decided, place: GroupPlace) -> Group:
         kv_transfer=without_notes(transfer),
         kv_cache_memory_bytes=serve.kv_cache_memory_bytes(place),
         bandwidth=Bandwidth(nics.efa_gbps, nics.ip_gbps, place.instance_type.nvlink_domain_gpus),
-        memory=held,
-        nearest=nearest,
+        memory=decided.memory,
+        nearest=decided.nearest,
         options=place.options,
         notes=(
             *launch.backend.notes,
@@ -347,6 +351,16 @@ def _model(request: Request) -> Model:
         source=request.model_source,
         shape=shape,
     )
+
+
+def _placement_group(request: Request) -> bool:
+    """Nodes that exchange tokens or KV share one; EC2 takes none with a Capacity Block."""
+    together = (
+        group.nodes > 1 or group.role != "serve"
+        for group in request.groups
+        if catalog.instance_type(group.instance_type).gpu_count
+    )
+    return request.capacity.kind != "capacity-block" and any(together)
 
 
 def _checkpoint_bytes(request: Request) -> int:

@@ -21,6 +21,7 @@ CPU_EP_PLUGIN_VERSION = "0.1.0"
 Place = Literal["host", "image", "venv"]
 _V1 = ("deepep_low_latency", "deepep_high_throughput")
 _TAG_SUFFIX = "-efa"
+_PUBLISHED, _BUILT = "vllm/vllm-openai", "moe-serving/vllm-openai-efa"
 _V2_NCCL = {False: "2.30.4", True: "2.31.2"}
 """NCCL that DeepEP V2 needs: inside a node, and across nodes."""
 
@@ -79,12 +80,18 @@ def runtime(vllm: Vllm, instance: InstanceType) -> Runtime:
 
 
 def image(vllm: Vllm, held: Release, *, efa: bool) -> str:
-    """The image of the container: vLLM's own; from 0.33 the one with EFA where that is needed."""
+    """The image of the container: vLLM's own; where EFA is needed, one that has its libraries.
+
+    vLLM publishes such an image from 0.33 on. For older releases it is built on top of the plain
+    one, as 0.33's Dockerfile.efa does, under a name that says so.
+    """
     if vllm.image is not None:
         return vllm.image
-    since = release(_facts()["efa"]["image_since"]).series
-    suffix = _TAG_SUFFIX if efa and held.series >= since else ""
-    return f"vllm/vllm-openai:v{vllm.version}{suffix}"
+    plain = f"{_PUBLISHED}:v{vllm.version}"
+    if not efa:
+        return plain
+    published = held.series >= release(_facts()["efa"]["image_since"]).series
+    return f"{plain}{_TAG_SUFFIX}" if published else f"{_BUILT}:v{vllm.version}"
 
 
 def deepep(vllm: Vllm, kind: Runtime, tag: str | None) -> DeepEp:
@@ -148,7 +155,7 @@ def _host(needs: Needs, pins: dict[str, Any]) -> Iterator[Component]:
 
 def _vllm(needs: Needs, pins: dict[str, Any], version: str) -> Iterator[Component]:
     where = "Docker Hub" if needs.runtime == "container" else "https://pypi.org/project/vllm"
-    source = needs.image or where
+    source = (needs.image or where).replace(_BUILT, _PUBLISHED)
     yield Component("vLLM", version, needs.place, source, "the release of the settings")
     torch = pins["torch"].removeprefix("==")
     yield Component("torch", torch, needs.place, source, f"vLLM {version} pins it")
@@ -157,7 +164,7 @@ def _vllm(needs: Needs, pins: dict[str, Any], version: str) -> Iterator[Componen
 
 
 def _libraries(needs: Needs, pins: dict[str, Any]) -> Iterator[Component]:
-    source = needs.image or "https://pypi.org"
+    source = (needs.image or "https://pypi.org").replace(_BUILT, _PUBLISHED)
     nccl = pins.get("docker_nccl") if needs.runtime == "container" else None
     if needs.backend == "deepep_v2":
         floor = _V2_NCCL[needs.across_nodes]
@@ -182,7 +189,7 @@ def _efa(needs: Needs) -> Iterator[Component]:
     has = bool(needs.image and needs.image.endswith(_TAG_SUFFIX))
     version = efa["image_installer"] if has else ami["efa_installer"]
     source = needs.image if has and needs.image else efa["url"].format(version=version)
-    why = "in the image" if has else "installed with --skip-kmod: vLLM's image has no EFA libraries"
+    why = "in the image" if has else "installed with --skip-kmod beside vLLM, which has no EFA"
     yield Component("EFA userspace (installer)", version, needs.place, source, why)
     floor = efa["libfabric_for_nixl"]
     why = f"of EFA installer {version}; NIXL's LIBFABRIC backend needs {floor}"

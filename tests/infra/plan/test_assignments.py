@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import pytest
 
 from infra.plan.assignments import Place, assignments
 from infra.plan.make import make
-from infra.plan.plan import Plan
 from node_bootstrap.assignment import Archive, Assignment
 from node_bootstrap.jsondata import from_json, to_json
+
+if TYPE_CHECKING:
+    from infra.plan.plan import Plan
 
 
 @pytest.fixture

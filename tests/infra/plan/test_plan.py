@@ -12,6 +12,7 @@ import pytest
 from infra.plan import plan as plans
 from infra.plan import software
 from infra.plan.make import make
+from infra.plan.request import EngineOptions
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -52,4 +53,16 @@ def test_a_plan_needs_neither_pulumi_nor_boto3():
 
 def test_the_cpu_plugin_that_is_asked_for_is_the_one_in_this_checkout():
     project = ROOT / "node_bootstrap" / "vllm_cpu_ep" / "pyproject.toml"
-    assert tomllib.loads(project.read_text())["project"]["version"] == software.CPU_EP_PLUGIN_VERSION
+    assert (
+        tomllib.loads(project.read_text())["project"]["version"] == software.CPU_EP_PLUGIN_VERSION
+    )
+
+
+def test_a_given_kv_cache_is_what_the_memory_plan_has(gpu_plan):
+    given = EngineOptions(kv_cache_memory_bytes=8 << 30, max_model_len=8192)
+    (group,) = gpu_plan({"options": given}).groups
+    assert group.memory.kv_cache_gib == 8
+    assert "--gpu-memory-utilization" not in group.primary.argv
+    too_much = EngineOptions(kv_cache_memory_bytes=100 << 30, max_model_len=8192)
+    (group,) = gpu_plan({"options": too_much}).groups
+    assert "kv_cache_memory_bytes with weights" in group.memory.problems[0]
