@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 
 from infra import catalog, checks, model, sources
 from infra.model import ModelFacts
+from infra.plan.parallelism import WAYS
 from infra.plan.plan import Group, Plan, to_json
 from infra.planning import make_plan
 
@@ -173,3 +175,20 @@ def test_the_real_parser_refuses_what_no_release_has(refusals):
     assert "unrecognized arguments: --no-such-flag" in unknown
     assert field
     assert fine is None
+
+
+def test_the_documentation_names_every_key_of_the_document():
+    page = (sources.PROJECT / "docs" / "plan.md").read_text()
+    document = json.loads(to_json(plan_of("pd")))
+    group = document["groups"][0]
+    parts = (document, document["cost"], group, group["memory"], group["nodes"][0])
+    keys = {key for part in parts for key in part}
+    told = {word.removesuffix("[]") for word in re.findall(r"`([a-z0-9_]+(?:\[\])?)`", page)}
+    minor = {"free_at_start_gib", "kv_bytes_per_token", "kv_block_tokens", "peak_phase"}
+    assert sorted(keys - told - minor - {"full_length_requests"}) == []
+
+
+def test_the_documentation_has_the_table_of_parallelism():
+    page = (sources.PROJECT / "docs" / "plan.md").read_text()
+    for row in WAYS:
+        assert f"| `{row.mode}`: {row.name} | {row.use_when} | {row.trade_off} |" in page
