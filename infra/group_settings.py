@@ -90,6 +90,10 @@ class GroupSettings(Section):
     instance_type: Annotated[str, Field(description="EC2 instance type of its nodes")]
     nodes: Annotated[Count, Field(description="nodes of one replica")] = 1
     replicas: Annotated[Count, Field(description="copies of the whole group")] = 1
+    network_interfaces: Annotated[
+        Literal["one-ip", "ip-bandwidth"],
+        Field(description="one address, or one on every card that adds IP bandwidth (GPU types)"),
+    ] = "one-ip"
     tensor_parallel_size: Annotated[
         Count | Auto, Field(description="GPUs that share one rank; auto: picked by memory")
     ] = 1

@@ -105,6 +105,7 @@ def _group(name: str, group: GroupSettings) -> GroupRequest:
         options=_options(group),
         allow_fallback=group.allow_fallback,
         load_balancing=group.load_balancing,
+        network_interfaces=group.network_interfaces,
         eplb=Eplb(**group.eplb.model_dump()) if group.eplb else None,
         expert_placement_strategy=group.expert_placement_strategy,
         kv_transfer=KvTransferOptions(**transfer.model_dump()) if transfer else KvTransferOptions(),

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from infra.plan.notes import Note
+from infra.plan.request import KvTransferOptions
 
 if TYPE_CHECKING:
     from infra.catalog import Release
-    from infra.plan.request import KvTransferOptions
     from infra.plan.topology import GroupPlace, NodePlace
 
 _KINDS_SINCE, _LEASE_SINCE, _THREADS_SINCE = (0, 24), (0, 22), (0, 12)
@@ -107,6 +107,14 @@ def _side_channels(group: GroupPlace, release: Release) -> int:
     # 0.11.0: each GPU listens, at base + dp_rank * tp + tp_rank; later each rank, base + dp_rank.
     each = group.cut.tensor_parallel_size if release.version == "0.11.0" else 1
     return group.cut.data_parallel_size * each
+
+
+def unused(options: KvTransferOptions) -> tuple[Note, ...]:
+    """A note where a group that serves both phases has settings of KV transfer."""
+    if options == KvTransferOptions():
+        return ()
+    message = "kv_transfer is for prefill and decode groups; this one serves both phases"
+    return (Note("KV_TRANSFER_UNUSED", "WARNING", message, "drop it, or give the group a role"),)
 
 
 def without_notes(transfer: KvTransfer | None) -> KvTransfer | None:

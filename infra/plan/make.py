@@ -9,7 +9,8 @@ from infra import catalog
 from infra.plan import environment, memory, parallelism, serve, software, topology
 from infra.plan.backends import BackendChoice, BackendRequest, choose_all2all
 from infra.plan.cost import cost
-from infra.plan.kv_transfer import kv_transfer, without_notes
+from infra.plan.kv_transfer import kv_transfer, unused, without_notes
+from infra.plan.notes import Note
 from infra.plan.plan import (
     All2All,
     Bandwidth,
@@ -69,6 +70,7 @@ def make(request: Request) -> Plan:
         cost=cost(_instances(request, gateway)),
         region=request.region,
         suppress=request.suppress,
+        notes=_notes(request) if gpus else (),
     )
 
 
@@ -258,7 +260,7 @@ def _software(request: Request, launch: Launch, tag: str | None) -> SoftwarePlan
 
 def _group(request: Request, decided: _Decided, place: GroupPlace) -> Group:
     cut, launch = place.cut, replace(decided.launch, group=place)
-    nics = topology.interfaces(place.instance_type)
+    nics = topology.interfaces(place.instance_type, decided.request.network_interfaces)
     transfer = launch.kv_transfer
     return Group(
         name=place.name,
@@ -293,7 +295,7 @@ def _group(request: Request, decided: _Decided, place: GroupPlace) -> Group:
         options=place.options,
         notes=(
             *launch.backend.notes,
-            *(transfer.notes if transfer else ()),
+            *(transfer.notes if transfer else unused(decided.request.kv_transfer)),
             *serve.left_out(launch),
         ),
         nodes=tuple(
@@ -351,6 +353,15 @@ def _model(request: Request) -> Model:
         source=request.model_source,
         shape=shape,
     )
+
+
+def _notes(request: Request) -> tuple[Note, ...]:
+    if not request.model_faults:
+        return ()
+    why = "; ".join(request.model_faults)
+    message = f"memory can't be planned with the model's config.json: {why}"
+    remedy = "give a whole config.json as model.config, or look at vLLM's log at its first start"
+    return (Note("MODEL_CONFIG_NOT_COVERED", "WARNING", message, remedy),)
 
 
 def _placement_group(request: Request) -> bool:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from node_bootstrap.assignment import Role, WeightFile
 
 LoadBalancing = Literal["internal", "hybrid", "external"]
+NicUse = Literal["one-ip", "ip-bandwidth"]
 Runtime = Literal["venv", "container"]
 DeepEp = Literal["stock", "efa", "uccl", "none"]
 CapacityKind = Literal["on-demand", "reserve", "reservation", "capacity-block", "spot"]
@@ -89,6 +90,7 @@ class GroupRequest:
     eplb: Eplb | None = None
     expert_placement_strategy: str | None = None
     kv_transfer: KvTransferOptions = field(default_factory=KvTransferOptions)
+    network_interfaces: NicUse = "one-ip"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from infra.plan.nics import NicLayout, nic_layout
 from node_bootstrap.assignment import Hardware, Role
 
 if TYPE_CHECKING:
-    from infra.plan.request import EngineOptions, GroupRequest, LoadBalancing
+    from infra.plan.request import EngineOptions, GroupRequest, LoadBalancing, NicUse
 
 API_PORT = 8000
 AGENT_PORT = 9400
@@ -144,13 +144,13 @@ def transport(instance_type: catalog.InstanceType, nodes: int) -> Transport:
     return "nvlink" if instance_type.nvlink_domain_gpus == instance_type.gpu_count else "pcie"
 
 
-def interfaces(instance_type: catalog.InstanceType) -> NicLayout:
+def interfaces(instance_type: catalog.InstanceType, use: NicUse = "one-ip") -> NicLayout:
     """The network interfaces of a node.
 
     Every GPU node gets all the EFA that its type has, also where its group is one node: EFA can be
     added at launch alone, so a group that grows would have to replace its nodes.
     """
-    return nic_layout(instance_type, efa=instance_type.gpu_count > 0)
+    return nic_layout(instance_type, efa=instance_type.gpu_count > 0, use=use)
 
 
 def hardware(instance_type: catalog.InstanceType, node: NodePlace) -> Hardware:

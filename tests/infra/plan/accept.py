@@ -11,7 +11,6 @@ import io
 import json
 import sys
 
-from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.cli.serve import ServeSubcommand
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
@@ -25,7 +24,6 @@ def refusal(words: list[str]) -> str | None:
         with contextlib.redirect_stderr(said):
             args = parser.parse_args(["serve", *words])
             command.validate(args)
-            AsyncEngineArgs.from_cli_args(args)
     except SystemExit:
         return said.getvalue().strip().splitlines()[-1]
     except (ValueError, TypeError) as error:

@@ -67,6 +67,7 @@ options = maybe(
 )
 placement = maybe(
     replicas=st.integers(1, 3),
+    network_interfaces=st.sampled_from(["one-ip", "ip-bandwidth"]),
     tensor_parallel_size=st.sampled_from(["auto", 1, 2, 3, 8, 16, 32]),
     data_parallel_size_local=st.integers(1, 16),
     enable_expert_parallel=st.sampled_from(["auto", True, False]),
@@ -127,6 +128,7 @@ def likely_files(draw: st.DrawFn) -> dict[str, Any]:
     group: dict[str, Any] = {
         "instance_type": kind,
         "nodes": draw(st.integers(1, 3)),
+        "network_interfaces": draw(st.sampled_from(["one-ip", "one-ip", "ip-bandwidth"])),
         "replicas": draw(st.integers(1, 2)),
         "all2all_backend": draw(st.sampled_from(["auto", "allgather_reducescatter"])),
         "tensor_parallel_size": draw(st.sampled_from([1, 1, 2, "auto"])),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -109,20 +110,25 @@ REAL = "0.32.0"
 
 
 @pytest.fixture(scope="module")
-def refusals():
-    """What vLLM's own parser answers to command lines: None, or why not."""
+def ask():
+    """Asks vLLM itself about command lines, with one of the scripts beside this file."""
     from rehearsal.image import vllm  # noqa: PLC0415 - needed by these tests alone
 
     python = vllm.python(vllm.ensure())
-    script = Path(__file__).with_name("accept.py")
 
-    def judge(lines: list[list[str]]) -> list[str | None]:
+    def answers(script: str, lines: list[list[str]]) -> list[Any]:
         done = subprocess.run(
-            [python, script], input=json.dumps(lines), capture_output=True, text=True, check=True
+            [python, Path(__file__).with_name(script)],
+            input=json.dumps(lines),
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
         )
+        assert done.returncode == 0, done.stderr[-2000:]
         return json.loads(done.stdout.splitlines()[-1])
 
-    return judge
+    return answers
 
 
 def after_serve(argv: tuple[str, ...]) -> list[str]:
@@ -157,24 +163,73 @@ def more_plans() -> dict[str, Plan]:
 
 
 @pytest.mark.e2e
-def test_the_real_parser_takes_every_command(refusals):
+def test_the_real_parser_takes_every_command(ask):
     plans = {stack: plan_of(stack, REAL) for stack in EXAMPLES} | more_plans()
     named = [
         (f"{name} {group.name}", after_serve(argv))
         for name, plan in plans.items()
         for group, argv in commands(plan)
     ]
-    answers = refusals([words for _, words in named])
+    answers = ask("accept.py", [words for _, words in named])
     assert {name: said for (name, _), said in zip(named, answers, strict=True) if said} == {}
 
 
 @pytest.mark.e2e
-def test_the_real_parser_refuses_what_no_release_has(refusals):
+def test_the_real_parser_refuses_what_no_release_has(ask):
     lines = [["m", "--no-such-flag"], ["m", "--eplb-config", '{"no_such_field":1}'], ["m"]]
-    unknown, field, fine = refusals(lines)
+    unknown, field, fine = ask("accept.py", lines)
     assert "unrecognized arguments: --no-such-flag" in unknown
     assert field
     assert fine is None
+
+
+NEEDS_GPUS = {
+    "--enable-eplb": 0, "--eplb-config": 1, "--kv-transfer-config": 1, "--quantization": 1,
+    "--kv-cache-dtype": 1, "--attention-backend": 1, "--moe-backend": 1, "--block-size": 1,
+    "--load-format": 1, "--numa-bind": 0, "--enable-dbo": 0, "--dbo-decode-token-threshold": 1,
+    "--max-model-len": 1,
+}  # fmt: skip
+"""Flags (and how many values) that vLLM's configuration refuses on a machine without a GPU, or
+that the small model can't have."""
+
+
+def without(words: list[str], flags: dict[str, int]) -> list[str]:
+    kept: list[str] = []
+    skip = 0
+    for word in words:
+        if word in flags:
+            skip = flags[word] + 1
+        if skip:
+            skip -= 1
+        else:
+            kept.append(word)
+    return kept
+
+
+@pytest.mark.e2e
+def test_vllm_understands_the_topology_as_the_plan_has_it(ask, tmp_path):
+    config = TINY | {"model_type": "qwen3_moe", "num_attention_heads": 16, "head_dim": 8}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_key_value_heads": 16}))
+    plans = {s: plan_of(s, REAL) for s in ("wide-ep", "pd", "cpu-smoke")} | more_plans()
+    del plans["external"]  # one process per port, each made by a supervisor when it runs
+    asked = [(n, g, node) for n, p in plans.items() for g in p.groups for node in g.nodes]
+    lines = []
+    for _, group, node in asked:
+        words = without(after_serve(node.argv), NEEDS_GPUS)
+        words[0] = str(tmp_path)
+        lines.append([word.replace(group.primary.address, "127.0.0.1") for word in words])
+    for (name, group, node), found in zip(asked, ask("understood.py", lines), strict=True):
+        wanted = {
+            "tensor_parallel_size": group.tensor_parallel_size,
+            "data_parallel_size": group.data_parallel_size,
+            "data_parallel_size_local": group.data_parallel_size_local,
+            "first_rank": node.first_rank,
+            "hybrid": group.load_balancing == "hybrid",
+            "external": group.load_balancing == "external",
+            "nodes_of_a_rank": group.tensor_parallel_nodes,
+            "enable_expert_parallel": group.enable_expert_parallel,
+        }
+        assert found == wanted, f"{name} {node.name}"
 
 
 def test_the_documentation_names_every_key_of_the_document():

@@ -66,3 +66,14 @@ def test_a_given_kv_cache_is_what_the_memory_plan_has(gpu_plan):
     too_much = EngineOptions(kv_cache_memory_bytes=100 << 30, max_model_len=8192)
     (group,) = gpu_plan({"options": too_much}).groups
     assert "kv_cache_memory_bytes with weights" in group.memory.problems[0]
+
+
+def test_a_model_that_no_memory_rule_covers_is_noted_on_gpus_alone(stack_request, group_request):
+    faults = ("hidden_size: missing or not a whole number",)
+    on_cpu = dataclasses.replace(stack_request(), model_faults=faults)
+    on_gpu = dataclasses.replace(
+        stack_request(group_request(instance_type="p5.48xlarge")), model_faults=faults
+    )
+    assert make(on_cpu).notes == ()
+    assert [note.code for note in make(on_gpu).notes] == ["MODEL_CONFIG_NOT_COVERED"]
+    assert make(on_gpu).groups[0].memory is None

@@ -318,3 +318,20 @@ def test_every_flag_of_the_router_is_in_its_help(gpu_plan):
     assert [
         flag for flag in flags if f"{flag} " not in help_text and f"{flag}\n" not in help_text
     ] == []
+
+
+# --- notes ---------------------------------------------------------------------------------
+
+
+def test_kv_transfer_of_a_group_that_serves_both_phases_is_noted(gpu_plan):
+    (group,) = gpu_plan({"kv_transfer": KvTransferOptions(backends=("UCX",))}).groups
+    assert "--kv-transfer-config" not in group.primary.argv
+    assert [note.code for note in group.notes] == ["KV_TRANSFER_UNUSED"]
+
+
+def test_a_group_may_have_an_address_on_every_card_that_adds_ip_bandwidth(gpu_plan):
+    asked = {"instance_type": "p6-b200.48xlarge", "network_interfaces": "ip-bandwidth"}
+    (group,) = gpu_plan(asked).groups
+    kinds = [nic.interface_type for nic in group.primary.network_interfaces]
+    assert (kinds.count("interface"), kinds.count("efa-only")) == (8, 8)
+    assert group.bandwidth.ip_gbps == 1600
