@@ -61,12 +61,14 @@ def high_throughput_ranks(*, backend: str, ranks: int, deepep: str, nodes: int) 
 )
 def low_latency_buffer(
     *, backend: str, experts: int, redundant: int, hidden_size: int, batched_tokens: int,
-    data_parallel_size: int,
+    data_parallel_size: int, series: tuple[int, int],
 ) -> Hits:  # fmt: skip
     """The low-latency buffer must stay below 32 GiB; redundant experts count in it."""
     if backend not in _BATCHED or data_parallel_size < 2 or not experts:
         return
     per_token = 4 * (experts + redundant) * (2 * hidden_size + 4 * -(-hidden_size // 128))
+    if series < (0, 20):  # VLLM_MOE_DP_CHUNK_SIZE: tokens are handed over 256 at a time
+        batched_tokens = min(batched_tokens, 256)
     gib = per_token * batched_tokens / 2**30
     if gib >= _BUFFER_LIMIT_GIB:
         fits = int(_BUFFER_LIMIT_GIB * 2**30 / per_token) // 128 * 128
