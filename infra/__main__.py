@@ -6,9 +6,10 @@ import os
 
 import pulumi
 
-from infra import archive, model, sources
+from infra import archive, buildable, model, sources
+from infra.checks import Severity
 from infra.faults import SettingsError
-from infra.planning import make_plan
+from infra.planning import PlanError, check, make_plan
 from infra.resources.deployment import Stack, StackArgs
 from infra.sources import PROJECT
 
@@ -20,8 +21,12 @@ def main() -> None:
     # What the user said, judged whole; then the model, then everything that follows from both.
     source = sources.from_pulumi(pulumi.runtime.get_config_env(), stack)
     settings = sources.load(source, stack)
-    weights = model.read(settings.model.source, source.base)
-    plan = make_plan(stack, settings, weights)
+    buildable.require(settings)
+    facts = model.facts(settings.model, source.base)
+    plan = make_plan(stack, settings, facts, source.region)
+    for finding in check(plan):
+        say = pulumi.log.warn if finding.severity is Severity.WARNING else pulumi.log.info
+        say(f"{finding.code} {finding.where}: {finding.message} {finding.remedy}")
 
     # What the nodes will run to bring themselves there and stay there.
     bootstrap = archive.build(PROJECT, say=pulumi.log.info)
@@ -33,7 +38,7 @@ def main() -> None:
             profile=pulumi.Config("aws").get("profile"),
             settings=settings,
             plan=plan,
-            model=weights,
+            model=facts.require_folder(),
             archive=bootstrap,
         )
     )
@@ -44,6 +49,6 @@ def main() -> None:
 
 try:
     main()
-except (SettingsError, archive.ArchiveError) as error:
+except (SettingsError, PlanError, archive.ArchiveError) as error:
     # A RunError is shown as its sentences alone: a traceback helps nobody to mend a setting.
     raise pulumi.RunError(str(error)) from error

@@ -9,22 +9,16 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-)
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from infra import catalog
-from infra.faults import NAMESPACE, SettingsError, not_built_faults, readable
+from infra.faults import NAMESPACE, Fault, SettingsError, readable
+from infra.group_settings import GroupSettings, Section
 
-Count = Annotated[int, Field(ge=1)]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def _duration_seconds(text: str) -> str:
@@ -44,86 +38,73 @@ Duration = Annotated[str, AfterValidator(_duration_seconds)]
 Cidr = Annotated[str, AfterValidator(_network)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """The model: the name that clients ask for, and where its files are."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=120)]
-    source: Annotated[str, Field(min_length=1, description="a folder, from the project's root")]
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+            max_length=120,
+            description="what clients ask for; a Hugging Face id where source is hf",
+        ),
+    ]
+    source: Annotated[
+        str,
+        Field(min_length=1, description="a folder, from the project's root; s3://…; or hf"),
+    ]
+    revision: Annotated[
+        str | None, Field(min_length=1, description="commit or branch on Hugging Face")
+    ] = None
+    config: Annotated[
+        str | None,
+        Field(min_length=1, description="its config.json, where the files are not here"),
+    ] = None
 
 
-class VllmSettings(_Section):
-    """The vLLM release and the Python that has it on the nodes."""
+class VllmSettings(Section):
+    """The vLLM release, and how the nodes have it."""
 
-    version: Literal["0.32.0"] = "0.32.0"
-    runtime: Literal["venv"] = "venv"
-    python: Annotated[str, Field(pattern=r"^/")] = "/opt/vllm/bin/python"
+    version: Annotated[str, Field(description="release, 0.11.0 to 0.33.0")] = "0.32.0"
+    runtime: Annotated[
+        Literal["auto", "venv", "container"],
+        Field(description="auto: container on GPU types, venv on CPU types"),
+    ] = "auto"
+    python: Annotated[
+        str, Field(pattern=r"^/", description="of the venv: the interpreter that has vLLM")
+    ] = "/opt/vllm/bin/python"
+    image: Annotated[
+        str | None, Field(min_length=1, description="of the container; vLLM's own by default")
+    ] = None
+    deepep: Annotated[
+        Literal["auto", "stock", "efa", "uccl", "none"],
+        Field(description="which deep_ep the nodes have: DeepEP, its EFA build, UCCL-EP"),
+    ] = "auto"
 
-
-class GroupSettings(_Section):
-    """One group: an engine of one primary and its headless nodes, `replicas` times."""
-
-    role: Literal["serve"] = "serve"
-    instance_type: str
-    nodes: Count = 1
-    replicas: Count = 1
-    tensor_parallel_size: Literal[1] = 1
-    data_parallel_size_local: Count = 1
-    enable_expert_parallel: bool = True
-    all2all_backend: Literal["auto", "allgather_reducescatter"] = "auto"
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    max_model_len: Count | None = None
-    max_num_batched_tokens: Count | None = None
-    max_num_seqs: Count | None = None
-    kv_cache_memory_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
-    enforce_eager: Literal[True] = True
-    extra_args: tuple[str, ...] = ()
-    env: dict[str, str] = {}
-
-    @field_validator("instance_type")
+    @field_validator("version")
     @classmethod
-    def _known_cpu_type(cls, name: str) -> str:
+    def _known_release(cls, version: str) -> str:
         try:
-            found = catalog.instance_type(name)
+            catalog.release(version)
         except catalog.UnknownNameError as error:
-            raise ValueError(f"an EC2 instance type of the catalog: {error}") from error
-        if found.gpu_count:
-            raise ValueError("a CPU type such as c7i.large: GPU types are not built yet")
-        if found.architecture != "x86_64":
-            raise ValueError("a type with x86_64 processors: the node image is built for those")
-        return name
-
-    @field_validator("extra_args")
-    @classmethod
-    def _nothing_the_plan_owns(cls, args: tuple[str, ...]) -> tuple[str, ...]:
-        owned = sorted({a.split("=")[0] for a in args} & PLANNED_FLAGS)
-        if owned:
-            raise ValueError(f"vLLM flags that the plan doesn't set itself; it sets {owned}")
-        return args
+            first, *_, last = catalog.release_versions()
+            raise ValueError(f"a vLLM release from {first} to {last}") from error
+        return version.removeprefix("v")
 
 
-PLANNED_FLAGS = frozenset(
-    {
-        "--host", "--port", "--headless", "--api-server-count", "--api-key", "--served-model-name",
-        "--data-parallel-size", "-dp", "--data-parallel-size-local", "-dpl",
-        "--data-parallel-start-rank", "-dpr", "--data-parallel-address", "-dpa",
-        "--data-parallel-rpc-port", "-dpp", "--tensor-parallel-size", "-tp",
-        "--enable-expert-parallel", "-ep", "--all2all-backend", "--distributed-executor-backend",
-        "--dtype", "--max-model-len", "--max-num-batched-tokens", "--max-num-seqs",
-        "--kv-cache-memory-bytes", "--enforce-eager",
-    }
-)  # fmt: skip
-"""Flags that topology and settings decide: given twice, the last one would win unseen."""
+class NetworkSettings(Section):
+    """The VPC that is made, or an existing one; all nodes of a stack share one zone."""
 
-
-class NetworkSettings(_Section):
-    """The VPC that is made, and the zone of its subnet: all nodes of a stack share one zone."""
-
-    cidr: Cidr = "10.42.0.0/16"
-    zone: str = "auto"
+    cidr: Annotated[Cidr, Field(description="of the VPC that is made")] = "10.42.0.0/16"
+    zone: Annotated[str, Field(description="availability zone; auto: one that has the types")] = (
+        "auto"
+    )
+    vpc_id: Annotated[
+        str | None, Field(pattern=r"^vpc-[0-9a-f]+$", description="an existing VPC")
+    ] = None
+    subnet_id: Annotated[
+        str | None, Field(pattern=r"^subnet-[0-9a-f]+$", description="an existing subnet of it")
+    ] = None
 
     @field_validator("cidr")
     @classmethod
@@ -133,11 +114,23 @@ class NetworkSettings(_Section):
         return cidr
 
 
-class EndpointSettings(_Section):
+class TlsSettings(Section):
+    """TLS of the endpoint: a name, and who signs its certificate."""
+
+    domain: Annotated[str, Field(min_length=1, description="name that clients use")]
+    issuer: Annotated[
+        Literal["acme", "internal"], Field(description="a public authority, or the gateway's own")
+    ] = "acme"
+
+
+class EndpointSettings(Section):
     """Who may reach the endpoint. Without CIDRs: the stack's own nodes and port forwards."""
 
-    exposure: Literal["private"] = "private"
-    allowed_cidrs: tuple[Cidr, ...] = ()
+    exposure: Annotated[
+        Literal["private", "public"], Field(description="public: with an address of its own")
+    ] = "private"
+    allowed_cidrs: Annotated[tuple[Cidr, ...], Field(description="who may connect")] = ()
+    tls: TlsSettings | None = None
 
     @field_validator("allowed_cidrs")
     @classmethod
@@ -147,17 +140,67 @@ class EndpointSettings(_Section):
         return cidrs
 
 
-class Settings(_Section):
+class CapacitySettings(Section):
+    """Where the instances come from."""
+
+    kind: Annotated[
+        Literal["on-demand", "reserve", "reservation", "capacity-block", "spot"],
+        Field(description="reserve: make a reservation first, so that a launch is all or nothing"),
+    ] = "on-demand"
+    id: Annotated[
+        str | None,
+        Field(pattern=r"^cr-[0-9a-f]+$", description="of the reservation or Capacity Block"),
+    ] = None
+
+
+class GatewaySettings(Section):
+    """The node without a GPU that is the endpoint of a prefill/decode stack."""
+
+    instance_type: Annotated[str, Field(description="EC2 instance type without a GPU")] = (
+        "c7i.xlarge"
+    )
+
+    @field_validator("instance_type")
+    @classmethod
+    def _cpu_type(cls, name: str) -> str:
+        if name not in catalog.instance_types() or catalog.instance_type(name).gpu_count:
+            raise ValueError("a CPU type of the catalog, such as c7i.xlarge")
+        return name
+
+
+class ChecksSettings(Section):
+    """What the checks may leave out."""
+
+    suppress: Annotated[
+        tuple[str, ...], Field(description="codes of findings that are known and accepted")
+    ] = ()
+
+
+class Settings(Section):
     """All that a stack's config may hold under `moe-serving:`."""
 
     model: ModelSettings
     vllm: VllmSettings = VllmSettings()
-    groups: Annotated[dict[str, GroupSettings], Field(min_length=1)]
+    groups: Annotated[dict[str, GroupSettings], Field(min_length=1, description="name -> group")]
+    capacity: CapacitySettings = CapacitySettings()
     network: NetworkSettings = NetworkSettings()
     endpoint: EndpointSettings = EndpointSettings()
-    ami: Annotated[str, Field(pattern=r"^ami-([0-9a-f]{8}|[0-9a-f]{17})$")] | None = None
-    ready_timeout: Duration = "30m"
-    tags: dict[str, str] = {}
+    gateway: GatewaySettings = GatewaySettings()
+    checks: ChecksSettings = ChecksSettings()
+    ami: Annotated[
+        str | None,
+        Field(pattern=r"^ami-([0-9a-f]{8}|[0-9a-f]{17})$", description="image of the nodes"),
+    ] = None
+    ready_timeout: Annotated[
+        Duration, Field(description="how long an update waits for the endpoint's answer")
+    ] = "30m"
+    ttl: Annotated[
+        Duration | None, Field(description="the stack's nodes end by themselves after this")
+    ] = None
+    tags: Annotated[
+        dict[str, str],
+        Field(default_factory=dict, description="AWS tags of everything that is made"),
+    ]
 
     @field_validator("groups")
     @classmethod
@@ -203,11 +246,9 @@ def from_mapping(data: Mapping[str, Any], stack: str) -> Settings:
         SettingsError: with all faults at once.
     """
     faults = stack_name_faults(stack)
-    unbuilt, rest = not_built_faults(data)
-    faults += unbuilt
     try:
         # Through JSON: strict mode then takes a list for a tuple, and still no "2" for a 2.
-        settings = Settings.model_validate_json(json.dumps(rest, default=str))
+        settings = Settings.model_validate_json(json.dumps(data, default=str))
     except ValidationError as error:
         raise SettingsError(faults + readable(error, Settings)) from error
     if faults:
@@ -215,9 +256,10 @@ def from_mapping(data: Mapping[str, Any], stack: str) -> Settings:
     return settings
 
 
-def stack_name_faults(stack: str) -> list[str]:
+def stack_name_faults(stack: str) -> list[Fault]:
     """What keeps a stack's name from being part of an S3 bucket's name (63 characters, DNS)."""
     if re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,36}[a-z0-9])?", stack):
         return []
     wanted = "lower-case letters, digits and dashes, up to 38 characters"
-    return [f"stack {stack!r}: the name is part of the bucket's name; wanted {wanted}"]
+    sentence = f"stack {stack!r}: the name is part of the bucket's name; wanted {wanted}"
+    return [Fault(sentence, "SETTINGS_STACK_NAME")]

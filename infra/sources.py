@@ -43,7 +43,7 @@ def _unique_keys(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any
             )
         first.setdefault(key, line)
     if faults:
-        raise SettingsError(faults)
+        raise SettingsError(faults, "SETTINGS_DUPLICATE_KEY")
     return loader.construct_mapping(node, deep=True)
 
 
@@ -78,11 +78,15 @@ def read_file(path: Path, base: Path | None = None) -> Source:
         with path.open("rb") as file:
             data = yaml.load(file, _StrictLoader)  # noqa: S506 - a SafeLoader
     except OSError as error:
-        raise SettingsError([f"{path}: can't be read: {error.strerror}"]) from error
+        raise SettingsError(
+            [f"{path}: can't be read: {error.strerror}"], "SETTINGS_UNREADABLE"
+        ) from error
     except yaml.YAMLError as error:
-        raise SettingsError([f"{path}: is not YAML: {error}"]) from error
+        raise SettingsError([f"{path}: is not YAML: {error}"], "SETTINGS_UNREADABLE") from error
     if not isinstance(data, dict):
-        raise SettingsError([f"{path}: wanted a map of settings, got {type(data).__name__}"])
+        raise SettingsError(
+            [f"{path}: wanted a map of settings, got {type(data).__name__}"], "SETTINGS_UNREADABLE"
+        )
     config = data.get("config", data)
     region = config.get("aws:region")
     return Source(_ours(config), region, base or path.resolve().parent)

@@ -26,11 +26,14 @@ def _root() -> None:
 
 
 @app.command()
-def plan(
+def plan(  # noqa: PLR0913 - each is an option of the command
     *,
     stack: StackOption = "rehearsal",
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="A stack file or a settings file.")
+    ] = None,
+    model_config: Annotated[
+        Path | None, typer.Option(help="The model's config.json, instead of the settings' own.")
     ] = None,
     json_: JsonOption = False,
     commands: Annotated[
@@ -44,7 +47,7 @@ def plan(
     from infra.cli import plan as command  # noqa: PLC0415 - see the module's docstring
 
     with _errors_as_sentences():
-        planned = command.load(stack, file)
+        planned = command.load(stack, file, model_config)
         if user_data is not None:
             command.print_user_data(planned, user_data)
         elif json_:
@@ -53,6 +56,34 @@ def plan(
             command.print_commands(planned)
         else:
             command.print_table(planned)
+
+
+@app.command()
+def check(
+    *,
+    stack: StackOption = "rehearsal",
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="A stack file or a settings file.")
+    ] = None,
+    model_config: Annotated[
+        Path | None, typer.Option(help="The model's config.json, instead of the settings' own.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Say what would go wrong. Exit status 1 on an error, 2 if the settings can't be read."""
+    from infra.cli import check as command  # noqa: PLC0415 - see the module's docstring
+
+    with _errors_as_sentences():
+        sys.exit(command.run(stack, file, model_config, as_json=json_))
+
+
+@app.command()
+def explain(code: Annotated[str, typer.Argument(help="Code of a finding.")]) -> None:
+    """Explain a finding: fact, consequence, remedy, source, example."""
+    from infra.cli import explain as command  # noqa: PLC0415 - see the module's docstring
+
+    with _errors_as_sentences():
+        command.run(code)
 
 
 @app.command()

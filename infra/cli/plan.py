@@ -10,37 +10,43 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from infra import model, sources
+from infra import checks, model, sources
 from infra.cli.errors import UsageError
 from infra.names import bucket_name
 from infra.plan import plan as plans
 from infra.plan.topology import address_variable
 from infra.planning import make_plan
+from node_bootstrap.assignment import PRIMARY_INTERFACE
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan and the region that it is for, if that is said."""
+    """A plan, what the checks found, and the region that it is for, if that is said."""
 
     plan: plans.Plan
+    findings: tuple[checks.Finding, ...]
     region: str | None
 
 
-def load(stack: str, file: Path | None) -> Planned:
-    """Plan a stack of this project, or a file; SettingsError has all faults."""
+def load(stack: str, file: Path | None, model_config: Path | None = None) -> Planned:
+    """Plan a stack of this project, or a file; SettingsError has all faults.
+
+    model_config: a config.json that takes the place of the settings' own.
+    """
     if file is None:
         path, base = sources.stack_file(stack), sources.PROJECT
     else:
         path, base = file, None
     source = sources.read_file(path, base)
     settings = sources.load(source, stack)
-    folder = model.read(settings.model.source, source.base)
-    return Planned(make_plan(stack, settings, folder), source.region)
+    facts = model.facts(settings.model, source.base, model_config)
+    plan = make_plan(stack, settings, facts, source.region)
+    return Planned(plan, checks.run(plan), source.region)
 
 
 def print_json(planned: Planned) -> None:
     """The plan as a document: the same settings give the same bytes."""
-    sys.stdout.write(plans.to_json(planned.plan))
+    sys.stdout.write(plans.to_json(planned.plan, planned.findings))
 
 
 def print_user_data(planned: Planned, node: str) -> None:
@@ -57,22 +63,36 @@ def print_user_data(planned: Planned, node: str) -> None:
 
 def print_commands(planned: Planned) -> None:
     """Each node's command for a shell; what only the deployment knows is a variable, set first."""
-    for group in planned.plan.groups:
+    plan = planned.plan
+    for group in plan.groups:
         for node in group.nodes:
             print(f"# {node.name}: {node.position} of {group.name}, {node.instance_type}")
-            if group.data_parallel_size > 1:
-                print(f"{address_variable(group.primary.name)}=  # address of {group.primary.name}")
-            print("PRIMARY_INTERFACE=  # name of the interface that carries the node's address")
-            for name, parameter in node.secret_env.items():
-                print(f"export {name}=  # value of the SSM parameter {parameter}")
-            environment = [f"{key}={_quoted(value)}" for key, value in node.env.items()]
-            print(" \\\n  ".join([*environment, *_lines(node.argv)]) + "\n")
+            _print_command(plan, node.argv, node.env, node.secret_env)
+    if plan.router is not None:
+        router = plan.router
+        print(f"# {router.node}: the router, {router.instance_type}")
+        _print_command(plan, router.argv, router.env, router.secret_env)
+
+
+def _print_command(
+    plan: plans.Plan, argv: tuple[str, ...], env: dict[str, str], secrets: dict[str, str]
+) -> None:
+    used = "\n".join((*argv, *env.values()))
+    for node in plan.nodes:
+        if node.address in used:
+            print(f"{address_variable(node.name)}=  # address of {node.name}")
+    if PRIMARY_INTERFACE in used:
+        print("PRIMARY_INTERFACE=  # name of the interface that carries the node's address")
+    for name, parameter in secrets.items():
+        print(f"export {name}=  # value of the SSM parameter {parameter}")
+    environment = [f"{key}={_quoted(value)}" for key, value in env.items()]
+    print(" \\\n  ".join([*environment, *_lines(argv)]) + "\n")
 
 
 def print_table(planned: Planned) -> None:
     """The plan as a person reads it."""
     plan, console = planned.plan, Console()
-    size = plan.model.size_bytes / 2**30
+    size = plan.weights.size_gib if plan.weights else plan.model.size_bytes / 2**30
     console.print(
         f"[bold]{plan.stack}[/]: {plan.model.name} ({plan.model.architecture}, "
         f"{plan.model.experts} experts, {size:.2f} GiB) on vLLM {plan.vllm_version}"
@@ -83,8 +103,9 @@ def print_table(planned: Planned) -> None:
             f"\n[bold]{group.name}[/] ({group.role}): {len(group.nodes)} x {group.instance_type}, "
             f"TP {group.tensor_parallel_size} x DP {group.data_parallel_size} = "
             f"EP {group.expert_parallel_size}; all2all {backend.chosen} ({backend.reason}); "
-            f"KV cache {group.kv_cache_memory_bytes / 2**20:.0f} MiB per rank"
+            f"{_kv_cache(group)}"
         )
+        console.print(f"{group.parallelism.mode}: {group.parallelism.reason}")
         table = Table("node", "position", "ranks", "interfaces", "must have", "vLLM")
         for node in group.nodes:
             versions = ", ".join(f"{k} {v}" for k, v in node.software.distributions.items())
@@ -94,13 +115,41 @@ def print_table(planned: Planned) -> None:
                 f"{node.first_rank}-{node.first_rank + node.ranks - 1}",
                 str(len(node.network_interfaces)),
                 f"{node.hardware.cpus_min} vCPU, {node.hardware.memory_gib_min} GiB",
-                versions,
+                versions or node.software.image or "",
             )
         console.print(table)
     ports = plan.ports
     console.print(
         f"ports: API {ports.api}, agents {ports.agent}, data-parallel RPC {ports.data_parallel_rpc}"
     )
+    console.print(_cost(plan))
+    _print_findings(console, planned.findings)
+
+
+def _cost(plan: plans.Plan) -> str:
+    cost = plan.cost
+    if cost.usd_per_hour is None:
+        known = f"${cost.known_usd_per_hour:.2f} an hour without {', '.join(cost.unpriced)}"
+        return f"cost: {known}, whose price isn't known"
+    where = f"on demand in {cost.price_region}, prices of {cost.price_date}"
+    return f"cost: ${cost.usd_per_hour:.2f} an hour, ${cost.usd_per_day:.0f} a day ({where})"
+
+
+def _print_findings(console: Console, findings: tuple[checks.Finding, ...]) -> None:
+    colors = {"ERROR": "red", "WARNING": "yellow", "INFO": "cyan"}
+    for found in findings:
+        color = colors[found.severity]
+        console.print(f"[{color}]{found.severity}[/] [bold]{found.code}[/] {found.where}")
+        console.print(f"  {found.message} {found.remedy}", markup=False)
+
+
+def _kv_cache(group: plans.Group) -> str:
+    if group.kv_cache_memory_bytes is not None:
+        return f"KV cache {group.kv_cache_memory_bytes / 2**20:.0f} MiB per rank"
+    if group.memory is None:
+        return "KV cache: not planned"
+    held = group.memory
+    return f"KV cache {held.kv_cache_gib:.1f} GiB, {held.kv_cache_tokens} tokens per GPU"
 
 
 def _quoted(text: str) -> str:

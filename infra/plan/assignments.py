@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from infra.plan.plan import Group, Node, Plan, agent_token_parameter
 from infra.plan.serve import model_folder
@@ -13,9 +13,14 @@ from node_bootstrap.assignment import (
     Archive,
     Assignment,
     Member,
+    Position,
+    Software,
     Weights,
     with_revision,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def model_prefix(model_name: str) -> str:
@@ -61,11 +66,11 @@ def _one(plan: Plan, group: Group, node: Node, place: Place) -> Assignment:
         node=node.name,
         group=group.name,
         role=group.role,
-        position=node.position,
+        position=_position(node),
         revision="",
         archive=place.archive,
         members=tuple(
-            Member(n.name, addresses[n.name], n.position, n.first_rank, n.ranks)
+            Member(n.name, addresses[n.name], _position(n), n.first_rank, n.ranks)
             for n in group.nodes
         ),
         agent_port=plan.ports.agent,
@@ -74,7 +79,7 @@ def _one(plan: Plan, group: Group, node: Node, place: Place) -> Assignment:
         argv=tuple(fill(a, group.nodes, addresses) for a in node.argv),
         env={k: fill(v, group.nodes, addresses) for k, v in node.env.items()},
         secret_env=node.secret_env,
-        software=node.software,
+        software=_software(node),
         weights=Weights(
             place.bucket, model_prefix(model.name), model_folder(model.name), model.files
         ),
@@ -82,3 +87,17 @@ def _one(plan: Plan, group: Group, node: Node, place: Place) -> Assignment:
         probe=plan.probe,
         limits=plan.limits,
     )
+
+
+def _position(node: Node) -> Position:
+    """Nodes know primaries and headless nodes: a further API per node is not built yet."""
+    if node.position == "secondary":
+        raise NotImplementedError(f"{node.name}: hybrid or external load balancing on nodes")
+    return node.position
+
+
+def _software(node: Node) -> Software:
+    software = node.software
+    if software.runtime != "venv":
+        raise NotImplementedError(f"{node.name}: containers on nodes")
+    return Software("venv", software.python, software.distributions)

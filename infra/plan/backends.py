@@ -7,25 +7,15 @@ from typing import Literal
 
 from infra.catalog.all2all import All2AllBackend, all2all_backends
 from infra.catalog.releases import Release, release
+from infra.plan.notes import Note
 
 DEFAULT = "allgather_reducescatter"
 HIGH_THROUGHPUT, LOW_LATENCY, V2 = "deepep_high_throughput", "deepep_low_latency", "deepep_v2"
 _V2_WITHOUT_EAGER, _V2_IN_EFA_IMAGE, _V2_IN_IMAGE = (0, 29), (0, 33), (0, 27)
 _FLAG_SINCE_PATCH = "0.11.1"
 
-Severity = Literal["INFO", "WARNING", "ERROR"]
 Role = Literal["serve", "prefill", "decode"]
 Transport = Literal["nvlink", "pcie", "efa", "tcp", "none"]
-
-
-@dataclass(frozen=True)
-class BackendNote:
-    """Something a person must know of the choice; an ERROR means that the plan can't run."""
-
-    code: str
-    severity: Severity
-    message: str
-    remedy: str
 
 
 @dataclass(frozen=True)
@@ -44,6 +34,7 @@ class BackendRequest:
         capability: CUDA compute capability.
         hidden_size: of the model.
         experts_per_token: of the model.
+        experts: physical experts, redundant ones counted; 0 where that isn't known.
         quantized: whether the checkpoint or `--quantization` quantises the experts.
         eplb: whether EPLB is on.
         enforce_eager: whether the settings ask for eager mode.
@@ -61,6 +52,7 @@ class BackendRequest:
     capability: tuple[int, int] = (9, 0)
     hidden_size: int = 7168
     experts_per_token: int = 8
+    experts: int = 0
     quantized: bool = False
     eplb: bool = False
     enforce_eager: bool = False
@@ -78,7 +70,7 @@ class BackendChoice:
     enforce_eager: bool = False
     fallback: str | None = None
     needs: tuple[str, ...] = ()
-    notes: tuple[BackendNote, ...] = field(default=())
+    notes: tuple[Note, ...] = field(default=())
 
     @property
     def refused(self) -> bool:
@@ -129,9 +121,9 @@ def _automatic_in_node(request: BackendRequest, by_role: str | None) -> BackendC
     if by_role is None:
         reason = "one group serves both phases: it has CUDA graphs and needs no further library"
         return _took(DEFAULT, reason)
-    faults = _faults_of(by_role, request)
-    if faults:
-        return _took(DEFAULT, f"{by_role} is out: {faults[0].message}")
+    against = _against(by_role, request)
+    if against:
+        return _took(DEFAULT, f"{by_role} is out: {against}")
     reasons = {
         HIGH_THROUGHPUT: "prefill sends large batches inside one NVLink domain",
         LOW_LATENCY: "decode sends small batches inside one NVLink domain and keeps CUDA graphs",
@@ -142,20 +134,47 @@ def _automatic_in_node(request: BackendRequest, by_role: str | None) -> BackendC
 def _automatic_between_nodes(request: BackendRequest, by_role: str | None) -> BackendChoice:
     if request.transport != "efa":
         return _took(DEFAULT, "the nodes have no EFA: NCCL over TCP carries it, nothing else does")
-    if request.deepep == "uccl" and by_role and not _faults_of(by_role, request):
+    if request.deepep == "uccl" and by_role and not _against(by_role, request):
         reason = "UCCL-EP is declared: DeepEP's API over EFA (there are open reports of hangs)"
         return _took(by_role, reason)
     series = release(request.version).series
-    if series >= _V2_IN_EFA_IMAGE and not _faults_of(V2, request):
+    against = _against(V2, request) if series >= _V2_IN_EFA_IMAGE else ""
+    if series >= _V2_IN_EFA_IMAGE and not against:
         eager = request.role == "prefill"
         mode = "eager, its memory-frugal mode for prefill" if eager else "with CUDA graphs"
         reason = f"from 0.33 DeepEP V2 crosses EFA through NCCL GIN; {mode}"
         return _took(V2, reason, eager=eager)
+    if against:
+        return _took(DEFAULT, f"{V2} is out: {against}")
     return _took(
         DEFAULT,
         f"it is the one that crosses EFA with vLLM {request.version} as installed:"
         " DeepEP V1 needs IBGDA, which EFA lacks",
     )
+
+
+def _against(name: str, request: BackendRequest) -> str:
+    """Why `auto` doesn't take a backend; empty if nothing speaks against it."""
+    faults = _faults(all2all_backends()[name], replace(request, requested=name))
+    if faults:
+        return faults[0].message
+    if request.experts % request.ranks:
+        return (
+            f"DeepEP deals experts out evenly, {request.experts} over {request.ranks} ranks aren't"
+        )
+    most = _most_ranks(name, request)
+    if request.ranks > most:
+        return f"its kernels are known to work up to {most} ranks, the group has {request.ranks}"
+    return ""
+
+
+def _most_ranks(name: str, request: BackendRequest) -> int:
+    """Largest group that the kernels were seen to work with."""
+    if name == LOW_LATENCY:
+        return 64
+    if name == HIGH_THROUGHPUT:
+        return 64 if request.deepep == "uccl" else 160
+    return request.ranks
 
 
 def _explicit(request: BackendRequest) -> BackendChoice:
@@ -165,11 +184,11 @@ def _explicit(request: BackendRequest) -> BackendChoice:
     if name not in known:
         return _refuse(request, _unknown(name, held))
     replaced = _replacement(name, request, held)
-    notes: list[BackendNote] = []
+    notes: list[Note] = []
     if replaced:
         name, message = replaced
         remedy = f"write all2all_backend: {name}, or auto"
-        notes.append(BackendNote("ALL2ALL_REPLACED", "WARNING", message, remedy))
+        notes.append(Note("ALL2ALL_REPLACED", "WARNING", message, remedy))
     elif name not in held.all2all.choices:
         return _refuse(request, _absent(name, held))
     faults = _faults(known[name], replace(request, requested=name))
@@ -179,7 +198,7 @@ def _explicit(request: BackendRequest) -> BackendChoice:
     return BackendChoice(request.requested, name, reason, notes=tuple(notes))
 
 
-def _refuse(request: BackendRequest, *faults: BackendNote) -> BackendChoice:
+def _refuse(request: BackendRequest, *faults: Note) -> BackendChoice:
     reason = "refused: " + "; ".join(fault.message for fault in faults)
     return BackendChoice(request.requested, DEFAULT, reason, notes=faults)
 
@@ -197,39 +216,35 @@ def _replacement(name: str, request: BackendRequest, held: Release) -> tuple[str
     return None
 
 
-def _faults_of(name: str, request: BackendRequest) -> list[BackendNote]:
-    return _faults(all2all_backends()[name], replace(request, requested=name))
-
-
-def _faults(backend: All2AllBackend, request: BackendRequest) -> list[BackendNote]:
+def _faults(backend: All2AllBackend, request: BackendRequest) -> list[Note]:
     if request.transport == "none" and backend.name != DEFAULT:
         message = f"{backend.name} needs GPUs; on CPU vLLM falls back to {DEFAULT}"
-        return [BackendNote("ALL2ALL_NEEDS_GPU", "ERROR", message, "all2all_backend: auto")]
+        return [Note("ALL2ALL_NEEDS_GPU", "ERROR", message, "all2all_backend: auto")]
     checks = (_reach, _hardware, _model, _v2, _limits)
     return [note for check in checks for note in check(backend, request)]
 
 
-def _reach(backend: All2AllBackend, request: BackendRequest) -> list[BackendNote]:
+def _reach(backend: All2AllBackend, request: BackendRequest) -> list[Note]:
     remedy = "all2all_backend: auto, or a group that fits one node"
     found = []
     if backend.reach == "rocm":
         message = f"{backend.name} is for AMD GPUs; AWS has none"
-        found.append(BackendNote("ALL2ALL_WRONG_GPU", "ERROR", message, "all2all_backend: auto"))
+        found.append(Note("ALL2ALL_WRONG_GPU", "ERROR", message, "all2all_backend: auto"))
     if request.nodes > 1 and backend.reach == "nvlink":
         message = f"{backend.name} works inside one NVLink domain, the group has {request.nodes}"
-        found.append(BackendNote("ALL2ALL_NOT_ACROSS_NODES", "ERROR", f"{message} nodes", remedy))
+        found.append(Note("ALL2ALL_NOT_ACROSS_NODES", "ERROR", f"{message} nodes", remedy))
     uccl = request.deepep == "uccl" and backend.library == "deep_ep"
     if request.nodes > 1 and backend.reach == "ibgda" and not uccl:
         message = f"{backend.name} can't cross {_wire(request)}: {backend.because}"
         if backend.library == "deep_ep":
             remedy += "; or declare UCCL-EP as the nodes' deep_ep"
-        found.append(BackendNote("ALL2ALL_NOT_ON_EFA", "ERROR", message, remedy))
+        found.append(Note("ALL2ALL_NOT_ON_EFA", "ERROR", message, remedy))
     if request.nodes > 1 and backend.reach == "gin" and request.transport != "efa":
         message = f"{backend.name} needs RDMA between nodes; these have TCP"
-        found.append(BackendNote("ALL2ALL_NOT_ON_TCP", "ERROR", message, remedy))
+        found.append(Note("ALL2ALL_NOT_ON_TCP", "ERROR", message, remedy))
     if request.transport == "pcie" and backend.reach != "group":
         message = f"{backend.name} needs NVLink between the GPUs of a node; this type has PCIe"
-        found.append(BackendNote("ALL2ALL_NEEDS_NVLINK", "ERROR", message, remedy))
+        found.append(Note("ALL2ALL_NEEDS_NVLINK", "ERROR", message, remedy))
     return found
 
 
@@ -237,15 +252,15 @@ def _wire(request: BackendRequest) -> str:
     return {"efa": "EFA"}.get(request.transport, "TCP")
 
 
-def _hardware(backend: All2AllBackend, request: BackendRequest) -> list[BackendNote]:
+def _hardware(backend: All2AllBackend, request: BackendRequest) -> list[Note]:
     if request.capability >= backend.capability:
         return []
     need, have = (".".join(map(str, pair)) for pair in (backend.capability, request.capability))
     message = f"{backend.name} needs compute capability {need}, the GPUs have {have}"
-    return [BackendNote("ALL2ALL_OLD_GPU", "ERROR", message, "all2all_backend: auto")]
+    return [Note("ALL2ALL_OLD_GPU", "ERROR", message, "all2all_backend: auto")]
 
 
-def _model(backend: All2AllBackend, request: BackendRequest) -> list[BackendNote]:
+def _model(backend: All2AllBackend, request: BackendRequest) -> list[Note]:
     found = []
     held = release(request.version)
     sizes = {
@@ -258,70 +273,70 @@ def _model(backend: All2AllBackend, request: BackendRequest) -> list[BackendNote
     if sizes and not fits:
         listed = ", ".join(map(str, sizes))
         message = f"{backend.name} has no kernel for hidden size {request.hidden_size} ({listed})"
-        found.append(BackendNote("ALL2ALL_HIDDEN_SIZE", "ERROR", message, f"use {DEFAULT}"))
+        found.append(Note("ALL2ALL_HIDDEN_SIZE", "ERROR", message, f"use {DEFAULT}"))
     if backend.max_top_k and request.experts_per_token > backend.max_top_k:
         message = (
             f"{backend.name} routes a token to at most {backend.max_top_k} experts, the model to"
             f" {request.experts_per_token}"
         )
-        found.append(BackendNote("ALL2ALL_TOP_K", "ERROR", message, f"use {DEFAULT}"))
+        found.append(Note("ALL2ALL_TOP_K", "ERROR", message, f"use {DEFAULT}"))
     if backend.unquantized_only and request.quantized:
         message = f"{backend.name} carries BF16 experts only, these are quantised"
-        found.append(BackendNote("ALL2ALL_QUANTIZED", "ERROR", message, f"use {DEFAULT}"))
+        found.append(Note("ALL2ALL_QUANTIZED", "ERROR", message, f"use {DEFAULT}"))
     if backend.no_eplb and request.eplb:
         message = f"{backend.name} can't move experts: EPLB must be off"
-        found.append(BackendNote("ALL2ALL_NO_EPLB", "ERROR", message, "eplb off, or another"))
+        found.append(Note("ALL2ALL_NO_EPLB", "ERROR", message, "eplb off, or another"))
     return found
 
 
-def _v2(backend: All2AllBackend, request: BackendRequest) -> list[BackendNote]:
+def _v2(backend: All2AllBackend, request: BackendRequest) -> list[Note]:
     if backend.name != V2:
         return []
     series, found = release(request.version).series, []
     if series < _V2_WITHOUT_EAGER and not request.enforce_eager:
         message = f"{V2} crashes at start with CUDA graphs on vLLM {request.version} (vllm#52632)"
         remedy = "enforce_eager: true, or vLLM 0.29 and later"
-        found.append(BackendNote("ALL2ALL_V2_NEEDS_EAGER", "ERROR", message, remedy))
+        found.append(Note("ALL2ALL_V2_NEEDS_EAGER", "ERROR", message, remedy))
     if series < _V2_IN_IMAGE and request.deepep == "stock":
         message = f"the vLLM {request.version} image holds DeepEP V1, which has no ElasticBuffer"
         remedy = "an image or build with DeepEP V2 (deepep: efa), or vLLM 0.27 and later"
-        found.append(BackendNote("ALL2ALL_V2_NOT_IN_IMAGE", "ERROR", message, remedy))
+        found.append(Note("ALL2ALL_V2_NOT_IN_IMAGE", "ERROR", message, remedy))
     elif request.nodes > 1 and series < _V2_IN_EFA_IMAGE and request.deepep == "stock":
         message = f"the vLLM {request.version} image lacks the EFA userspace that NCCL GIN needs"
         remedy = "vLLM 0.33 with its -efa image, or a build of your own (deepep: efa)"
-        found.append(BackendNote("ALL2ALL_V2_NO_EFA_IMAGE", "ERROR", message, remedy))
+        found.append(Note("ALL2ALL_V2_NO_EFA_IMAGE", "ERROR", message, remedy))
     if request.deepep == "uccl":
         message = "UCCL-EP has DeepEP V1's API alone, without ElasticBuffer"
         remedy = f"{HIGH_THROUGHPUT} or {LOW_LATENCY}"
-        found.append(BackendNote("ALL2ALL_V2_NOT_UCCL", "ERROR", message, remedy))
+        found.append(Note("ALL2ALL_V2_NOT_UCCL", "ERROR", message, remedy))
     return found
 
 
-def _limits(backend: All2AllBackend, request: BackendRequest) -> list[BackendNote]:
+def _limits(backend: All2AllBackend, request: BackendRequest) -> list[Note]:
     if backend.eager_only and not request.enforce_eager:
         message = f"{backend.name} runs without CUDA graphs only"
-        return [BackendNote("ALL2ALL_NEEDS_EAGER", "ERROR", message, "enforce_eager: true")]
+        return [Note("ALL2ALL_NEEDS_EAGER", "ERROR", message, "enforce_eager: true")]
     if backend.library.startswith("deep_ep") and request.deepep == "none":
         message = f"{backend.name} needs {backend.library}, which the nodes don't have"
         remedy = "runtime: container, or an image with DeepEP"
-        return [BackendNote("ALL2ALL_NO_LIBRARY", "ERROR", message, remedy)]
+        return [Note("ALL2ALL_NO_LIBRARY", "ERROR", message, remedy)]
     return []
 
 
-def _absent(name: str, held: Release) -> BackendNote:
+def _absent(name: str, held: Release) -> Note:
     since = ".".join(map(str, all2all_backends()[name].since))
     message = f"vLLM {held.version} has no {name} (first in {since})"
     if all2all_backends()[name].since <= held.series:
         message = f"vLLM {held.version} no longer has {name}"
-    return BackendNote("ALL2ALL_NOT_IN_RELEASE", "ERROR", message, _one_of(held))
+    return Note("ALL2ALL_NOT_IN_RELEASE", "ERROR", message, _one_of(held))
 
 
-def _unknown(name: str, held: Release) -> BackendNote:
+def _unknown(name: str, held: Release) -> Note:
     if name == "passthrough":
         message = "passthrough is vLLM's own, set through --moe-backend; it can't be asked for"
     else:
         message = f"no vLLM release has an all2all backend {name!r}"
-    return BackendNote("ALL2ALL_UNKNOWN", "ERROR", message, _one_of(held))
+    return Note("ALL2ALL_UNKNOWN", "ERROR", message, _one_of(held))
 
 
 def _one_of(held: Release) -> str:

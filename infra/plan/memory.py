@@ -42,6 +42,8 @@ class MemoryRequest:
     max_num_batched_tokens: int | None = None
     max_num_seqs: int | None = None
     gpu_memory_utilization: float | None = None
+    kv_cache_memory_bytes: int | None = None
+    """Taken as it is: vLLM then looks at no share of the GPU."""
     kv_cache_dtype: str = "auto"
     quantization: str | None = None
     enforce_eager: bool = False
@@ -157,9 +159,13 @@ def plan_memory(request: MemoryRequest) -> MemoryPlan:
     parts = _sums(items)
     requested = used.gpu_memory_utilization * request.gpu.total_gib
     kv_gib = requested - sum(parts.values())
+    if request.kv_cache_memory_bytes is not None:
+        kv_gib = request.kv_cache_memory_bytes / GIB
+        requested = kv_gib + sum(parts.values())
     layout = kv_layout(request.model, _limits(request, used))
     free = request.gpu.total_gib - runtime.before_start_bytes(request.cut) / GIB
-    space = max(0.0, kv_gib) * GIB
+    space = _Space(requested, free, kv_gib, request.kv_cache_memory_bytes is not None)
+    kv_bytes = max(0.0, kv_gib) * GIB
     items.append(MemoryItem("kv_cache", "KV cache", max(0.0, kv_gib)))
     return MemoryPlan(
         gpu_total_gib=request.gpu.total_gib,
@@ -170,14 +176,14 @@ def plan_memory(request: MemoryRequest) -> MemoryPlan:
         cuda_graph_gib=parts["cuda_graph"],
         non_torch_gib=parts["non_torch"],
         kv_cache_gib=kv_gib,
-        kv_cache_tokens=layout.tokens(space),
+        kv_cache_tokens=layout.tokens(kv_bytes),
         kv_bytes_per_token=layout.bytes_per_token,
         kv_block_tokens=layout.block_tokens,
-        full_length_requests=layout.blocks(space) / layout.blocks_per_request,
+        full_length_requests=layout.blocks(kv_bytes) / layout.blocks_per_request,
         effective=used,
         peak_phase=highest.name,
         items=tuple(items),
-        problems=tuple(_problems(requested, free, kv_gib, layout, used)),
+        problems=tuple(_problems(space, layout, used)),
         cautions=tuple(_cautions(request, parts["cuda_graph"])),
     )
 
@@ -334,13 +340,25 @@ def _cautions(request: MemoryRequest, cuda_graph_gib: float) -> list[str]:
     return [caution]
 
 
-def _problems(
-    requested: float, free: float, kv_gib: float, layout: KvLayout, used: Effective
-) -> list[str]:
+@dataclass(frozen=True)
+class _Space:
+    """GiB of a GPU: asked for, free at start, left for KV; given: KV was set, not what is left."""
+
+    requested: float
+    free: float
+    kv_cache: float
+    given: bool
+
+
+def _problems(space: _Space, layout: KvLayout, used: Effective) -> list[str]:
+    requested, free, kv_gib, given = space.requested, space.free, space.kv_cache, space.given
     problems = []
     if requested > free:
+        asks = f"gpu_memory_utilization {used.gpu_memory_utilization} asks"
+        if given:
+            asks = "kv_cache_memory_bytes with weights, activations and buffers asks"
         problems.append(
-            f"gpu_memory_utilization {used.gpu_memory_utilization} asks for {requested:.1f} GiB,"
+            f"{asks} for {requested:.1f} GiB,"
             f" but only about {free:.1f} GiB are free once CUDA and NCCL have started"
         )
     needed = layout.blocks_per_request * layout.bytes_per_block / GIB

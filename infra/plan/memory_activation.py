@@ -26,6 +26,8 @@ BATCHED_BACKENDS = ("deepep_low_latency", "nixl_ep")
 """Backends that hand each expert its own padded batch."""
 DISPATCHING_BACKENDS = ("deepep_high_throughput", "deepep_v2", "mori_high_throughput")
 """Backends that send a token only to the ranks of its experts."""
+BATCH_CHUNK_TOKENS, BATCH_UNCHUNKED_SINCE = 256, (0, 20)
+"""Up to 0.19 such a backend worked through VLLM_MOE_DP_CHUNK_SIZE tokens of a rank at a time."""
 MOE_CHUNK_TOKENS, UNCHUNKED_SINCE = 32 * 1024, (0, 18)
 """Up to 0.17 the experts worked through VLLM_FUSED_MOE_CHUNK_SIZE tokens at a time."""
 V2_RUNNER_ARCHITECTURES = frozenset(
@@ -109,7 +111,14 @@ def moe_tokens(cut: Sharding, run: Profile) -> int:
     """Tokens that the experts of one rank see in the profiling run."""
     # All-gather brings every rank all tokens. Dispatching backends do as well here: the profiling
     # run's tokens are all alike, so a rank that holds one of their experts gets every one of them.
-    return run.max_num_batched_tokens * cut.data_parallel_size
+    return _rank_tokens(run) * cut.data_parallel_size
+
+
+def _rank_tokens(run: Profile) -> int:
+    """Tokens that one rank hands to the experts at once."""
+    tokens = run.max_num_batched_tokens
+    chunked = run.all2all_backend in BATCHED_BACKENDS and run.release < BATCH_UNCHUNKED_SINCE
+    return min(tokens, BATCH_CHUNK_TOKENS) if chunked else tokens
 
 
 def moe_workspace_bytes(model: ModelShape, cut: Sharding, run: Profile) -> int:
@@ -122,7 +131,7 @@ def moe_workspace_bytes(model: ModelShape, cut: Sharding, run: Profile) -> int:
     if run.all2all_backend in BATCHED_BACKENDS and cut.data_parallel_size > 1:
         physical = model.experts.count + (cut.num_redundant_experts or 0)
         local = ceil(physical / cut.expert_ranks)
-        rows = local * run.max_num_batched_tokens * cut.expert_ranks
+        rows = local * _rank_tokens(run) * cut.expert_ranks
         width = max(hidden, gate_up) + inner
         return buffers * rows * width * model.dtype_bytes
     tokens = moe_tokens(cut, run)

@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from infra.plan import serve, topology
-from infra.plan.request import Request
-from infra.plan.topology import GroupPlace, NetworkInterface, NodePlace, Ports
-from node_bootstrap.assignment import (
-    Hardware,
-    Limits,
-    Position,
-    Probe,
-    Role,
-    Software,
-    WeightFile,
-)
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
-CPU_EP_PLUGIN_VERSION = "0.1.0"
-"""Of `node_bootstrap/vllm_cpu_ep`, which is built into the nodes' vLLM for CPUs."""
+    from infra.catalog import ModelShape
+    from infra.plan.cost import Cost
+    from infra.plan.kv_transfer import KvTransfer
+    from infra.plan.memory import Alternative, MemoryPlan
+    from infra.plan.nics import NetworkInterface
+    from infra.plan.notes import Note
+    from infra.plan.parallelism import Mode
+    from infra.plan.request import Capacity, Endpoint, EngineOptions, Eplb, LoadBalancing
+    from infra.plan.router import Router
+    from infra.plan.software import SoftwarePlan
+    from infra.plan.topology import NodePosition, Ports, Transport
+    from infra.plan.weights import WeightsPlan
+    from node_bootstrap.assignment import Hardware, Limits, Probe, Role, WeightFile
 
 
 @dataclass(frozen=True)
 class Node:
     """One node. argv and env hold placeholders where an address goes.
 
+    ranks: data-parallel ranks of the node, from first_rank on; 0 on a node that only holds a part
+        of a rank whose tensor parallelism spans nodes.
     secret_env: environment variable -> SSM parameter with its value.
     """
 
     name: str
-    position: Position
+    position: NodePosition
     instance_type: str
     first_rank: int
     ranks: int
@@ -39,7 +43,7 @@ class Node:
     env: dict[str, str]
     secret_env: dict[str, str]
     network_interfaces: tuple[NetworkInterface, ...]
-    software: Software
+    software: SoftwarePlan
     hardware: Hardware
     address: str
 
@@ -54,20 +58,69 @@ class All2All:
 
 
 @dataclass(frozen=True)
+class Parallelism:
+    """How the model is cut, why, and when another way would be better.
+
+    mode: `single` one GPU; `tp` every expert sliced; `ep` whole experts spread, attention per GPU;
+        `ep+tp` whole experts spread, attention sliced.
+    """
+
+    mode: Mode
+    reason: str
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """What one node of the group has, in Gbit/s. nvlink_gpus: GPUs of one NVLink domain."""
+
+    efa_gbps: float
+    ip_gbps: float
+    nvlink_gpus: int
+
+
+@dataclass(frozen=True)
 class Group:
-    """One replica of a group; the primary is the first of its nodes."""
+    """One replica of a group; the primary is the first of its nodes.
+
+    gpus_per_node: 0 on a CPU type. transport: what carries tokens between the ranks.
+    tensor_parallel_nodes: nodes that one rank's tensor parallelism spans.
+    eplb, kv_transfer, memory: None where they don't apply. memory: of the fullest GPU.
+    nearest: plans that would fit where this one doesn't.
+    options: as asked for; what vLLM ends up with is in `memory.effective` and the argv.
+    notes: what the decisions want a person to know; the checks make findings of them.
+    """
 
     name: str
     group: str
     replica: int
     role: Role
     instance_type: str
+    gpus_per_node: int
+    transport: Transport
+    load_balancing: LoadBalancing
+    parallelism: Parallelism
     tensor_parallel_size: int
+    tensor_parallel_nodes: int
     data_parallel_size: int
     data_parallel_size_local: int
     expert_parallel_size: int
+    enable_expert_parallel: bool
     all2all_backend: All2All
-    kv_cache_memory_bytes: int
+    all2all_fallback: str | None
+    all2all_needs: tuple[str, ...]
+    deepep: str
+    eplb: Eplb | None
+    expert_placement_strategy: str | None
+    enforce_eager: bool
+    cudagraph_mode: str | None
+    api_server_count: int
+    kv_transfer: KvTransfer | None
+    kv_cache_memory_bytes: int | None
+    bandwidth: Bandwidth
+    memory: MemoryPlan | None
+    nearest: tuple[Alternative, ...]
+    options: EngineOptions
+    notes: tuple[Note, ...]
     nodes: tuple[Node, ...]
 
     @property
@@ -75,15 +128,25 @@ class Group:
         """The node with rank 0 and the API."""
         return self.nodes[0]
 
+    @property
+    def transfers_kv(self) -> bool:
+        """Whether the group takes part in prefill/decode disaggregation."""
+        return self.kv_transfer is not None
+
 
 @dataclass(frozen=True)
 class Model:
-    """The model: its name, shape and files."""
+    """The model: its name, shape and files. shape: None where config.json can't be planned with.
+
+    source: `model.source` of the settings. files: empty where they are not on this machine.
+    """
 
     name: str
     architecture: str
     experts: int
     files: tuple[WeightFile, ...]
+    source: str = ""
+    shape: ModelShape | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -93,7 +156,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that will be built for one stack."""
+    """Everything that will be built for one stack.
+
+    runtime: how vLLM is there on GPU nodes and CPU nodes. placement_group: whether the nodes share
+    a cluster placement group. suppress: codes of findings that the settings silence.
+    notes: what concerns the stack as a whole.
+    """
 
     stack: str
     model: Model
@@ -102,10 +170,19 @@ class Plan:
     probe: Probe
     limits: Limits
     groups: tuple[Group, ...]
+    router: Router | None
+    capacity: Capacity
+    endpoint: Endpoint
+    placement_group: bool
+    weights: WeightsPlan | None
+    cost: Cost
+    region: str | None = None
+    suppress: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = field(default=())
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """All nodes, group by group."""
+        """All nodes that run vLLM, group by group."""
         return tuple(node for group in self.groups for node in group.nodes)
 
     def group_of(self, node: str) -> Group:
@@ -123,77 +200,19 @@ def api_key_parameter(stack: str) -> str:
     return f"/moe-serving/{stack}/api-key"
 
 
-def make(request: Request) -> Plan:
-    """Compute the plan.
+def to_json(plan: Plan, findings: Iterable[Any] = ()) -> str:
+    """The plan as a JSON document: keys sorted, ends with a newline.
 
-    Raises:
-        infra.catalog.UnknownNameError: an instance type is not in the catalog.
+    Args:
+        plan: the plan.
+        findings: what the checks found (dataclasses), put under `findings`.
     """
-    ports = Ports()
-    places = [place for group in request.groups for place in topology.lay_out(group)]
-    return Plan(
-        stack=request.stack,
-        model=_model(request),
-        vllm_version=request.vllm_version,
-        ports=ports,
-        # A fault must be noticed within 10 s: interval + timeout, or the members' silence.
-        probe=Probe(request.model_name, "Hello", interval_seconds=2.0, timeout_seconds=5.0),
-        limits=Limits(start_seconds=300.0, stop_seconds=10.0, silence_seconds=5.0),
-        groups=tuple(_group(request, place, ports) for place in places),
-    )
+    document = dataclasses.asdict(plan)
+    document["findings"] = [dataclasses.asdict(finding) for finding in findings]
+    return json.dumps(document, sort_keys=True, indent=1, default=_plain) + "\n"
 
 
-def to_json(plan: Plan) -> str:
-    """The plan as a JSON document: keys sorted, ends with a newline."""
-    return json.dumps(dataclasses.asdict(plan), sort_keys=True, indent=1) + "\n"
-
-
-def _model(request: Request) -> Model:
-    config = request.model_config
-    # Families differ in the field's name: Qwen and gpt-oss, Mixtral, DeepSeek.
-    experts = next(
-        (
-            int(config[key])
-            for key in ("num_experts", "num_local_experts", "n_routed_experts")
-            if config.get(key)
-        ),
-        0,
-    )
-    architectures = config.get("architectures") or ["unknown"]
-    return Model(request.model_name, str(architectures[0]), experts, request.model_files)
-
-
-def _group(request: Request, place: GroupPlace, ports: Ports) -> Group:
-    chosen, reason = serve.all2all(place)
-    return Group(
-        name=place.name,
-        group=place.group,
-        replica=place.replica,
-        role=place.role,
-        instance_type=place.instance_type.name,
-        tensor_parallel_size=place.tensor_parallel_size,
-        data_parallel_size=place.data_parallel_size,
-        data_parallel_size_local=place.data_parallel_size_local,
-        expert_parallel_size=place.expert_parallel_size,
-        all2all_backend=All2All(place.all2all_backend, chosen, reason),
-        kv_cache_memory_bytes=serve.kv_cache_memory_bytes(place),
-        nodes=tuple(_node(request, place, node, ports) for node in place.nodes),
-    )
-
-
-def _node(request: Request, group: GroupPlace, node: NodePlace, ports: Ports) -> Node:
-    key = {"VLLM_API_KEY": api_key_parameter(request.stack)}
-    return Node(
-        name=node.name,
-        position=node.position,
-        instance_type=group.instance_type.name,
-        first_rank=node.first_rank,
-        ranks=node.ranks,
-        argv=serve.argv(group, node, request.model_name, request.python, ports),
-        env=serve.env(group),
-        secret_env=key if node.position == "primary" else {},
-        network_interfaces=topology.network_interfaces(group.instance_type),
-        software=topology.software(request.python, request.vllm_version, CPU_EP_PLUGIN_VERSION),
-        hardware=topology.hardware(group.instance_type, node),
-        address=node.address,
-    )
+def _plain(value: object) -> object:
+    if isinstance(value, frozenset):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} has no place in a plan")

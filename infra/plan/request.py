@@ -3,52 +3,147 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from node_bootstrap.assignment import Role, WeightFile
+if TYPE_CHECKING:
+    from infra.catalog import ModelShape
+    from node_bootstrap.assignment import Role, WeightFile
+
+LoadBalancing = Literal["internal", "hybrid", "external"]
+NicUse = Literal["one-ip", "ip-bandwidth"]
+Runtime = Literal["venv", "container"]
+DeepEp = Literal["stock", "efa", "uccl", "none"]
+CapacityKind = Literal["on-demand", "reserve", "reservation", "capacity-block", "spot"]
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Options of vLLM, spelled as vLLM spells them; None leaves the choice to vLLM."""
+    """Options of vLLM, spelled as vLLM spells them; None leaves the choice to the plan or vLLM."""
 
     dtype: str = "auto"
     max_model_len: int | None = None
     max_num_batched_tokens: int | None = None
     max_num_seqs: int | None = None
     kv_cache_memory_bytes: int | None = None
-    enforce_eager: bool = True
+    enforce_eager: bool | None = None
+    quantization: str | None = None
+    kv_cache_dtype: str = "auto"
+    gpu_memory_utilization: float | None = None
+    block_size: int | None = None
+    compilation_config: dict[str, Any] | None = None
+    enable_dbo: bool = False
+    dbo_decode_token_threshold: int | None = None
+    dbo_prefill_token_threshold: int | None = None
+    api_server_count: int | None = None
+    attention_backend: str | None = None
+    moe_backend: str | None = None
+    load_format: str | None = None
+    numa_bind: bool | None = None
+    enable_ep_weight_filter: bool | None = None
     extra_args: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
+class Eplb:
+    """Expert load balancing, vLLM's fields; None leaves a field to the plan or vLLM's default."""
+
+    num_redundant_experts: int = 0
+    window_size: int | None = None
+    step_interval: int | None = None
+    log_balancedness: bool | None = None
+    log_balancedness_interval: int | None = None
+    use_async: bool | None = None
+    policy: str | None = None
+    communicator: str | None = None
+    enable_migration_batching: bool | None = None
+
+
+@dataclass(frozen=True)
+class KvTransferOptions:
+    """KV transfer between prefill and decode groups; None leaves the choice to the plan."""
+
+    kv_connector: str = "NixlConnector"
+    backends: tuple[str, ...] | None = None
+    kv_load_failure_policy: str | None = None
+    kv_lease_duration: int | None = None
+    num_threads: int | None = None
+    side_channel_port: int | None = None
+
+
+@dataclass(frozen=True)
 class GroupRequest:
-    """One group as it was asked for."""
+    """One group as it was asked for. None: the plan picks and says why."""
 
     name: str
     role: Role
     instance_type: str
     nodes: int
     replicas: int
-    tensor_parallel_size: int
-    data_parallel_size_local: int
-    enable_expert_parallel: bool
+    tensor_parallel_size: int | None
+    data_parallel_size_local: int | None
+    enable_expert_parallel: bool | None
     all2all_backend: str
     options: EngineOptions
+    allow_fallback: bool = False
+    load_balancing: LoadBalancing = "internal"
+    eplb: Eplb | None = None
+    expert_placement_strategy: str | None = None
+    kv_transfer: KvTransferOptions = field(default_factory=KvTransferOptions)
+    network_interfaces: NicUse = "one-ip"
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Where the instances come from. id: of the reservation or Capacity Block."""
+
+    kind: CapacityKind = "on-demand"
+    id: str | None = None
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Who may reach the endpoint."""
+
+    exposure: Literal["private", "public"] = "private"
+    allowed_cidrs: tuple[str, ...] = ()
+    tls: bool = False
+
+
+@dataclass(frozen=True)
+class Vllm:
+    """The release and how the nodes have it. None: the plan picks by type and transport.
+
+    python: the interpreter on the nodes that has vLLM. image: of the container runtime.
+    """
+
+    version: str
+    runtime: Runtime | None = None
+    python: str = "/opt/vllm/bin/python"
+    image: str | None = None
+    deepep: DeepEp | None = None
 
 
 @dataclass(frozen=True)
 class Request:
     """One stack as it was asked for.
 
-    model_config: the model's config.json. python: the interpreter on the nodes that has vLLM.
+    model_config: the model's config.json. model_shape: the same, read; None on CPU-only stacks
+    whose model no memory rule covers.
     """
 
     stack: str
     model_name: str
     model_files: tuple[WeightFile, ...]
     model_config: dict[str, Any]
-    vllm_version: str
-    python: str
+    vllm: Vllm
     groups: tuple[GroupRequest, ...]
+    model_source: str = ""
+    model_revision: str | None = None
+    model_shape: ModelShape | None = None
+    model_faults: tuple[str, ...] = ()
+    capacity: Capacity = Capacity()
+    endpoint: Endpoint = Endpoint()
+    gateway_instance_type: str = "c7i.xlarge"
+    region: str | None = None
+    suppress: tuple[str, ...] = ()

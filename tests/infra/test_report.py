@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from infra import report
-from infra.plan import plan as plans
 from infra.plan.assignments import Place, assignments
-from infra.plan.request import EngineOptions, GroupRequest, Request
+from infra.plan.make import make
+from infra.plan.request import EngineOptions, GroupRequest, Request, Vllm
 from node_bootstrap.assignment import Archive
 
 GROUP = GroupRequest(
@@ -26,7 +26,7 @@ GROUP = GroupRequest(
 
 @pytest.fixture
 def told():
-    plan = plans.make(Request("dev", "tiny", (), {}, "0.32.0", "/py", (GROUP,)))
+    plan = make(Request("dev", "tiny", (), {}, Vllm("0.32.0", python="/py"), (GROUP,)))
     addresses = {node.name: "10.42.0.10" for node in plan.nodes}
     made = assignments(plan, Place("us-east-1", "b", Archive("k", "a1"), addresses))
     return {name: dataclasses.replace(a, revision="r1") for name, a in made.items()}

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import copy
+import typing
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from infra import settings
 from infra.faults import SettingsError
@@ -46,6 +48,16 @@ TAKEN = [
     ("groups.serve.all2all_backend", "allgather_reducescatter"),
     ("groups.serve.data_parallel_size_local", 2),
     ("groups.a-group2", {"instance_type": "m7i.xlarge"}),
+    ("groups.serve.all2all_backend", "deepep_low_latency"),
+    ("groups.serve.tensor_parallel_size", "auto"),
+    ("groups.serve.enable_expert_parallel", "auto"),
+    ("groups.serve.eplb", {}),
+    ("groups.serve.compilation_config", {"cudagraph_mode": "PIECEWISE"}),
+    ("groups.serve.kv_transfer", {"backends": ["UCX"]}),
+    ("groups.decode", {"role": "decode", "instance_type": "p6-b300.48xlarge"}),
+    ("vllm.version", "v0.11.1"),
+    ("capacity", {"kind": "capacity-block", "id": "cr-0123456789abcdef0"}),
+    ("ttl", "4h"),
     ("network.zone", "us-east-1b"),
     ("network.cidr", "10.0.0.0/28"),
     ("endpoint.allowed_cidrs", ["10.0.0.0/8", "192.0.2.1/32"]),
@@ -66,23 +78,27 @@ REFUSED = [
     ("groups.serve.nodes", True, "groups.serve.nodes: true is not allowed; wanted a whole number"),
     ("groups.serve.nodes", 1.5, "groups.serve.nodes: 1.5 is not allowed; wanted a whole number"),
     ("groups.serve.replicas", -1, "groups.serve.replicas: -1 is not allowed; at least 1"),
-    ("groups.serve.role", "prefill", "role: \"prefill\" is not allowed; allowed: 'serve'"),
-    ("groups.serve.tensor_parallel_size", 2, "tensor_parallel_size: 2 is not allowed; allowed: 1"),
-    ("groups.serve.enforce_eager", False, "enforce_eager: false is not allowed; allowed: True"),
-    ("groups.serve.enable_expert_parallel", "yes", "wanted true or false"),
-    ("groups.serve.all2all_backend", "deepep_v2", "'auto' or 'allgather_reducescatter'"),
+    ("groups.serve.role", "both", "allowed: 'serve', 'prefill' or 'decode'"),
+    ("groups.serve.tensor_parallel_size", 0, "0 is not allowed; at least 1 or allowed: 'auto'"),
+    ("groups.serve.tensor_parallel_size", "8", "wanted a whole number or allowed: 'auto'"),
+    ("groups.serve.enable_expert_parallel", "yes", "wanted true or false or allowed: 'auto'"),
+    ("groups.serve.all2all_backend", "DeepEP", "wanted a text like ^[a-z0-9_]+$"),
+    ("groups.serve.load_balancing", "round-robin", "allowed: 'internal', 'hybrid' or 'external'"),
+    ("groups.serve.eplb", {"window": 1}, "eplb.window: unknown key. Did you mean window_size?"),
+    ("groups.serve.eplb", {"num_redundant_experts": -1}, "num_redundant_experts: -1 is not allow"),
+    ("groups.serve.gpu_memory_utilization", 1.5, "1.5 is not allowed; at most 1"),
+    ("groups.serve.gpu_memory_utilization", 0, "0 is not allowed; more than 0"),
+    ("groups.serve.kv_transfer", {"backends": []}, "backends: [] is not allowed; at least 1"),
+    ("groups.serve.extra_args", ["-dp=4"], "it sets ['-dp']"),
+    ("groups.serve.extra_args", ["--enable_eplb"], "it sets ['--enable-eplb']"),
     ("groups.serve.dtype", "fp8", "'auto', 'bfloat16', 'float16' or 'float32'"),
     ("groups.serve.instance_type", "c7i.larg", "Did you mean c7i.large"),
-    ("groups.serve.instance_type", "p5.48xlarge", "GPU types are not built yet"),
+    ("groups.serve.instance_type", "c7g.large", "an EC2 instance type of the catalog"),
     ("groups.serve.node", 2, "groups.serve.node: unknown key. Did you mean nodes?"),
     ("groups.serve.extra_args", ["--port=1"], "flags that the plan doesn't set itself"),
     ("groups.serve.extra_args", "--seed 1", "wanted a list"),
     ("groups.serve.env", {"A": 1}, "groups.serve.env.A: 1 is not allowed; wanted a text"),
     ("groups.serve.kv_cache_memory_bytes", 64, "at least 1048576"),
-    ("groups.serve.eplb", {}, "groups.serve.eplb: not built yet"),
-    ("groups.serve.quantization", "fp8", "groups.serve.quantization: not built yet"),
-    ("groups.serve.gpu_memory_utilization", 0.9, "gpu_memory_utilization: not built yet"),
-    ("groups.serve.allow_fallback", True, "groups.serve.allow_fallback: not built yet"),
     ("groups.Serve", {"instance_type": "c7i.large"}, "'Serve' is not one"),
     ("groups.serve-0", {"instance_type": "c7i.large"}, "'serve-0' is not one"),
     ("groups", {}, "groups: {} is not allowed; at least 1 entry"),
@@ -90,19 +106,23 @@ REFUSED = [
     ("model.source", None, "model.source: null is not allowed; wanted a text"),
     ("model.name", "../x", "wanted a text like"),
     ("model", {"name": "x"}, "model.source: missing; it has no default"),
-    ("model.revision", "main", "model.revision: not built yet"),
-    ("vllm.version", "0.33.0", "vllm.version: \"0.33.0\" is not allowed; allowed: '0.32.0'"),
+    ("model.revision", "", 'model.revision: "" is not allowed; it may not be empty'),
+    ("vllm.version", "0.9.1", "wanted a vLLM release from 0.11.0 to 0.33.0"),
     ("vllm.version", 0.32, "vllm.version: 0.32 is not allowed"),
-    ("vllm.runtime", "container", "allowed: 'venv'"),
-    ("vllm.image", "x", "vllm.image: not built yet"),
+    ("vllm.runtime", "docker", "allowed: 'auto', 'venv' or 'container'"),
+    ("vllm.deepep", "v1", "allowed: 'auto', 'stock', 'efa', 'uccl' or 'none'"),
     ("network.cidr", "10.0.0.0/8", "between /16 and /28"),
     ("network.cidr", "10.0.0.1/16", "has host bits set"),
-    ("network.vpc_id", "vpc-1", "network.vpc_id: not built yet"),
-    ("endpoint.exposure", "public", "allowed: 'private'"),
+    ("network.vpc_id", "mine", 'network.vpc_id: "mine" is not allowed; wanted a text like'),
+    ("endpoint.exposure", "open", "allowed: 'private' or 'public'"),
+    ("endpoint.tls", {"domain": "x", "issuer": "me"}, "allowed: 'acme' or 'internal'"),
+    ("gateway.instance_type", "p5.48xlarge", "a CPU type of the catalog"),
+    ("checks.suppress", "ALL", 'checks.suppress: "ALL" is not allowed; wanted a list'),
     ("endpoint.allowed_cidrs", ["0.0.0.0/0"], "0.0.0.0/0 is everybody"),
     ("endpoint.allowed_cidrs", ["home"], "endpoint.allowed_cidrs[0]"),
-    ("capacity", {"kind": "spot"}, "capacity: not built yet"),
-    ("ttl", "4h", "ttl: not built yet"),
+    ("capacity", {"kind": "free"}, "'reservation', 'capacity-block' or 'spot'"),
+    ("capacity", {"id": "block"}, 'capacity.id: "block" is not allowed; wanted a text like'),
+    ("ttl", "soon", 'ttl: "soon" is not allowed; wanted a duration'),
     ("ami", "debian", 'ami: "debian" is not allowed; wanted a text like'),
     ("ready_timeout", "soon", "a duration such as 90s, 30m or 4h"),
     ("ready_timeout", "0s", "a duration such as 90s, 30m or 4h"),
@@ -123,8 +143,8 @@ def test_refused_with_key_value_and_what_is_allowed(path: str, value: Any, sente
 
 def test_all_faults_of_a_file_come_in_one_run():
     data = changed("groups.serve.nodes", 0)
-    data["groups"]["serve"] |= {"node": 1, "eplb": {}}
-    data |= {"ttl": "4h", "ready_timeout": "soon"}
+    data["groups"]["serve"] |= {"node": 1, "eplb": {"policy": 1}}
+    data |= {"ttl": "4", "ready_timeout": "soon"}
     faults = faults_of(data, stack="Not_A_Bucket")
     keys = ("stack", "serve.nodes", "serve.node:", "eplb", "ttl", "ready_timeout")
     assert len(faults) == len(keys)
@@ -145,4 +165,25 @@ def test_longest_stack_name_fits_a_bucket_name():
 
 def test_error_text_counts_and_lists():
     with pytest.raises(SettingsError, match=r"have 1 fault:\n  - moe-serving:ttl"):
-        settings.from_mapping(changed("ttl", "1h"), "dev")
+        settings.from_mapping(changed("ttl", "1"), "dev")
+
+
+def test_every_key_says_what_it_is():
+    for section in (settings.Settings, *sections_of(settings.Settings)):
+        for name, field in section.model_fields.items():
+            nested = sections_of_annotation(field.annotation)
+            assert field.description or nested, f"{section.__name__}.{name}"
+
+
+def sections_of(model: type[BaseModel]) -> set[type[BaseModel]]:
+    found = set()
+    for field in model.model_fields.values():
+        for nested in sections_of_annotation(field.annotation):
+            found |= {nested, *sections_of(nested)}
+    return found
+
+
+def sections_of_annotation(kind: Any) -> set[type[BaseModel]]:
+    if isinstance(kind, type):
+        return {kind} if issubclass(kind, BaseModel) else set()
+    return {s for part in typing.get_args(kind) for s in sections_of_annotation(part)}

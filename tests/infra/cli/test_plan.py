@@ -12,7 +12,7 @@ MOE = Path(sys.executable).with_name("moe")
 def test_table_names_groups_nodes_and_reasons(moe, stack_file):
     shown = moe("plan", "-f", str(stack_file), "--stack", "dev")
     assert shown.exit_code == 0
-    for part in ("serve-0", "serve-0-1", "headless", "EP 2", "the only backend of vLLM on CPU"):
+    for part in ("serve-0", "serve-0-1", "headless", "EP 2", "on CPU vLLM has no other backend"):
         assert part in " ".join(shown.stdout.split())
 
 
@@ -68,3 +68,50 @@ def test_takes_under_a_second_and_imports_neither_pulumi_nor_boto3(stack_file):
     assert not {"pulumi", "boto3", "botocore"} & imported
     # The number is 1 s on a machine at rest; tests share theirs.
     assert seconds < 3
+
+
+def test_a_model_elsewhere_is_planned_from_its_config_json(moe, tmp_path):
+    settings = tmp_path / "own.yaml"
+    settings.write_text(
+        "model: {name: org/own, source: hf}\n"
+        "groups: {serve: {instance_type: p5.48xlarge, max_model_len: 4096}}\n"
+    )
+    without = moe("plan", "-f", str(settings))
+    assert without.exit_code == 2
+    assert "give its config.json as model.config" in without.output
+    config = tmp_path / "config.json"
+    config.write_text(
+        json.dumps(
+            {
+                "architectures": ["Qwen3MoeForCausalLM"],
+                "hidden_size": 2048,
+                "num_hidden_layers": 48,
+                "num_attention_heads": 32,
+                "num_key_value_heads": 4,
+                "head_dim": 128,
+                "vocab_size": 151936,
+                "max_position_embeddings": 40960,
+                "moe_intermediate_size": 768,
+                "num_experts": 128,
+                "num_experts_per_tok": 8,
+            }
+        )
+    )
+    shown = moe("plan", "-f", str(settings), "--model-config", str(config), "--json")
+    (group,) = json.loads(shown.stdout)["groups"]
+    assert group["memory"]["kv_cache_tokens"] > 0
+    assert group["memory"]["problems"] == []
+
+
+def test_commands_of_a_prefill_decode_stack_end_with_the_router(moe):
+    text = moe("plan", "--stack", "pd", "--commands").stdout
+    router = text.partition("# gateway: the router")[2]
+    assert '--prefill "http://${PREFILL_0_0_ADDRESS}:8000"' in router
+    assert "DECODE_1_0_ADDRESS=  # address of decode-1-0" in router
+
+
+def test_findings_are_in_the_document_and_the_table(moe):
+    document = json.loads(moe("plan", "--stack", "wide-ep", "--json").stdout)
+    codes = [finding["code"] for finding in document["findings"]]
+    assert "QUOTAS_NEEDED" in codes
+    assert "QUOTAS_NEEDED" in moe("plan", "--stack", "wide-ep").stdout

@@ -31,7 +31,7 @@ def s3(monkeypatch):
 def plan(stack_file) -> plans.Plan:
     source = sources.read_file(stack_file)
     settings = sources.load(source, "dev")
-    return make_plan("dev", settings, model.read(settings.model.source, source.base))
+    return make_plan("dev", settings, model.facts(settings.model, source.base))
 
 
 @pytest.fixture

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import pytest
 
-from infra.plan import plan as plans
 from infra.plan.assignments import Place, assignments
+from infra.plan.make import make
 from node_bootstrap.assignment import Archive, Assignment
 from node_bootstrap.jsondata import from_json, to_json
+
+if TYPE_CHECKING:
+    from infra.plan.plan import Plan
 
 
 @pytest.fixture
 def place_of():
-    def place(plan: plans.Plan, **changes) -> Place:
+    def place(plan: Plan, **changes) -> Place:
         addresses = {node.name: f"10.42.0.{10 + i}" for i, node in enumerate(plan.nodes)}
         made = Place("us-east-1", "bucket", Archive("bootstrap/a.pyz", "a"), addresses)
         return dataclasses.replace(made, **changes)
@@ -21,25 +25,25 @@ def place_of():
 
 
 def test_assignments_of_two_nodes(stack_request, place_of, snapshot):
-    plan = plans.make(stack_request())
+    plan = make(stack_request())
     made = assignments(plan, place_of(plan))
     assert {name: to_json(a) for name, a in made.items()} == snapshot
 
 
 def test_no_placeholder_of_an_address_is_left(stack_request, group_request, place_of):
-    plan = plans.make(stack_request(group_request(replicas=2, nodes=11)))
+    plan = make(stack_request(group_request(replicas=2, nodes=11)))
     for assignment in assignments(plan, place_of(plan)).values():
         assert "_ADDRESS}" not in to_json(assignment)
 
 
 def test_every_node_can_read_its_own(stack_request, place_of):
-    plan = plans.make(stack_request())
+    plan = make(stack_request())
     for assignment in assignments(plan, place_of(plan)).values():
         assert from_json(Assignment, to_json(assignment)) == assignment
 
 
 def test_members_know_one_another_and_themselves(stack_request, place_of):
-    plan = plans.make(stack_request())
+    plan = make(stack_request())
     made = assignments(plan, place_of(plan))
     headless = made["serve-0-1"]
     assert headless.primary.address == "10.42.0.10"
@@ -48,14 +52,14 @@ def test_members_know_one_another_and_themselves(stack_request, place_of):
 
 
 def test_members_share_a_revision_and_groups_do_not(stack_request, group_request, place_of):
-    plan = plans.make(stack_request(group_request(replicas=2)))
+    plan = make(stack_request(group_request(replicas=2)))
     made = assignments(plan, place_of(plan))
     assert made["serve-0-0"].revision == made["serve-0-1"].revision
     assert made["serve-0-0"].revision != made["serve-1-0"].revision
 
 
 def test_a_new_archive_is_no_new_revision(stack_request, place_of):
-    plan = plans.make(stack_request())
+    plan = make(stack_request())
     before = assignments(plan, place_of(plan))["serve-0-0"]
     after = assignments(plan, place_of(plan, archive=Archive("bootstrap/b.pyz", "b")))["serve-0-0"]
     assert (before.revision, before.archive) != (after.revision, after.archive)
@@ -66,6 +70,6 @@ def test_another_option_is_another_revision(stack_request, group_request, place_
     revisions = set()
     for length in (512, 1024):
         options = dataclasses.replace(group_request().options, max_model_len=length)
-        plan = plans.make(stack_request(group_request(options=options)))
+        plan = make(stack_request(group_request(options=options)))
         revisions.add(assignments(plan, place_of(plan))["serve-0-0"].revision)
     assert len(revisions) == 2

@@ -386,3 +386,23 @@ def test_up_to_0_17_the_experts_worked_in_chunks():
 
 def test_the_same_request_gives_the_same_plan():
     assert plan_memory(SIXTEEN_H100) == plan_memory(SIXTEEN_H100)
+
+
+def test_low_latency_kernels_took_256_tokens_at_a_time_before_the_default_did():
+    shape_, gpu = model("deepseek-ai/DeepSeek-V3"), gpu_of(instance_type("p5en.48xlarge"))
+    older, newer = (
+        plan_memory(
+            MemoryRequest(
+                shape_, gpu, release, data_parallel_size=8, max_model_len=8192,
+                all2all_backend="deepep_low_latency",
+            )
+        )
+        for release in ((0, 19), (0, 20))
+    )  # fmt: skip
+    sizes = [
+        {item.name: item.gib for item in plan.items}["MoE kernel workspace"]
+        for plan in (older, newer)
+    ]
+    assert older.effective.max_num_batched_tokens == 8192
+    assert newer.effective.max_num_batched_tokens == 256
+    assert sizes[0] == sizes[1]

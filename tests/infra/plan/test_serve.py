@@ -1,19 +1,21 @@
+"""Command lines and environments on CPU types; those of GPU types are in test_serve_gpu.py."""
+
 from __future__ import annotations
 
 import pytest
 
-from infra.plan import serve, topology
+from infra.plan.make import make
 from infra.plan.request import EngineOptions
 
 
 @pytest.fixture
-def argv_of(group_request):
-    def argv(index: int = 0, **changes) -> list[str]:
-        (group,) = topology.lay_out(group_request(**changes))
-        made = serve.argv(group, group.nodes[index], "org/tiny", "/py", topology.Ports())
-        return list(made)
+def nodes_of(stack_request, group_request):
+    return lambda **changes: make(stack_request(group_request(**changes))).nodes
 
-    return argv
+
+@pytest.fixture
+def argv_of(nodes_of):
+    return lambda index=0, **changes: list(nodes_of(**changes)[index].argv)
 
 
 def value(argv: list[str], flag: str) -> str:
@@ -53,6 +55,12 @@ def test_one_rank_alone_has_no_parallelism_flags(argv_of):
     assert not [word for word in argv if "parallel" in word or "all2all" in word]
 
 
+def test_ranks_of_one_node_need_no_meeting_point(argv_of):
+    argv = argv_of(nodes=1, data_parallel_size_local=2)
+    assert value(argv, "--data-parallel-size") == "2"
+    assert "--data-parallel-address" not in argv
+
+
 def test_options_that_are_not_given_are_left_to_vllm(argv_of):
     argv = argv_of(options=EngineOptions())
     assert "--max-model-len" not in argv
@@ -70,21 +78,23 @@ def test_options_are_passed_as_vllm_spells_them(argv_of):
     assert value(argv, "--kv-cache-memory-bytes") == "4"
 
 
+def test_cpu_nodes_run_eagerly_because_they_have_no_compiler(argv_of):
+    assert "--enforce-eager" in argv_of(options=EngineOptions())
+
+
 def test_extra_arguments_come_last(argv_of):
     argv = argv_of(options=EngineOptions(extra_args=("--seed", "7")))
     assert argv[-2:] == ["--seed", "7"]
 
 
-def test_kv_cache_is_an_eighth_of_memory_shared_by_the_ranks(group_request):
-    request = group_request(data_parallel_size_local=2, options=EngineOptions())
-    (group,) = topology.lay_out(request)
-    assert serve.kv_cache_memory_bytes(group) == 4 * 2**30 // 8 // 2
+def test_kv_cache_is_an_eighth_of_memory_shared_by_the_ranks(argv_of):
+    argv = argv_of(data_parallel_size_local=2, options=EngineOptions())
+    assert value(argv, "--kv-cache-memory-bytes") == str(4 * 2**30 // 8 // 2)
 
 
-def test_a_groups_own_environment_wins(group_request):
-    request = group_request(options=EngineOptions(env={"OMP_NUM_THREADS": "4", "X": "y"}))
-    (group,) = topology.lay_out(request)
-    env = serve.env(group)
+def test_a_groups_own_environment_wins(nodes_of):
+    options = EngineOptions(env={"OMP_NUM_THREADS": "4", "X": "y"})
+    env = nodes_of(options=options)[0].env
     assert (env["OMP_NUM_THREADS"], env["X"]) == ("4", "y")
 
 
@@ -92,7 +102,6 @@ def test_a_groups_own_environment_wins(group_request):
     ("instance_type", "local", "threads"),
     [("c7i.large", 1, "1"), ("c7i.large", 2, "1"), ("c7i.4xlarge", 2, "4")],
 )
-def test_ranks_of_a_node_share_its_cores(group_request, instance_type, local, threads):
-    request = group_request(instance_type=instance_type, data_parallel_size_local=local)
-    (group,) = topology.lay_out(request)
-    assert serve.env(group)["OMP_NUM_THREADS"] == threads
+def test_ranks_of_a_node_share_its_cores(nodes_of, instance_type, local, threads):
+    nodes = nodes_of(instance_type=instance_type, data_parallel_size_local=local)
+    assert nodes[0].env["OMP_NUM_THREADS"] == threads

@@ -38,8 +38,9 @@ class Account(pulumi.runtime.Mocks):
         self.made.append(Made(args.typ, args.name, dict(args.inputs), bool(args.custom)))
         outputs: dict[str, Any] = {"arn": f"arn:aws:mock:::{args.name}", **args.inputs}
         if args.typ == "aws:ec2/networkInterface:NetworkInterface":
-            count = len(self.of("networkInterface:NetworkInterface"))
-            outputs["privateIp"] = f"10.42.0.{10 + count}"
+            # By the node's place, `serve-0-1`: the engine makes interfaces in any order.
+            index = int(args.name.removesuffix("-address").rpartition("-")[2])
+            outputs["privateIp"] = f"10.42.0.{11 + index}"
         if args.typ == "aws:ec2/launchTemplate:LaunchTemplate":
             outputs["latestVersion"] = 1
         if args.typ == "aws:s3/bucket:Bucket":

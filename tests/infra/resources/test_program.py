@@ -206,3 +206,18 @@ def test_an_unknown_model_folder_ends_the_run_before_anything_is_made(run_progra
     config["moe-serving:model"]["source"] = "no/such/folder"
     with pytest.raises(pulumi.RunError, match="there is no folder"):
         run_program(config)
+
+
+def test_what_is_not_built_yet_ends_the_run_with_all_of_it(run_program, config):
+    config["moe-serving:capacity"] = {"kind": "spot"}
+    config["moe-serving:groups"]["serve"]["load_balancing"] = "hybrid"
+    with pytest.raises(pulumi.RunError, match="2 faults") as ended:
+        run_program(config)
+    assert "capacity of kind spot: not built yet" in str(ended.value)
+    assert "hybrid load balancing: not built yet" in str(ended.value)
+
+
+def test_an_error_of_the_checks_ends_the_run_before_anything_is_made(run_program, config):
+    config["moe-serving:groups"]["serve"]["kv_cache_memory_bytes"] = 1 << 40
+    with pytest.raises(pulumi.RunError, match=r"The plan has 1 error.*\n.*HOST_MEMORY_EXCEEDED"):
+        run_program(config)

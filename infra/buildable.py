@@ -1,0 +1,93 @@
+"""What a plan may have and the program can't build yet: refused whole, before anything is made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from infra import catalog
+from infra.faults import NAMESPACE, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from infra.group_settings import GroupSettings
+    from infra.settings import Settings
+
+Fault = tuple[str, str, str]
+"""The key, what it asks for, and what to write instead."""
+
+_LEAVE_OUT = "leave it out"
+CPU_VERSION = "0.32.0"
+"""The vLLM release that the nodes' runtime for CPUs is made of."""
+
+
+def require(settings: Settings) -> None:
+    """Raise SettingsError with all that can't be built yet, if there is anything."""
+    faults = not_built_yet(settings)
+    if faults:
+        raise SettingsError(faults)
+
+
+def not_built_yet(settings: Settings) -> list[str]:
+    """One sentence for each setting that `moe plan` takes and `pulumi up` doesn't, all at once."""
+    parts = (_of_model, _of_vllm, _of_account, _of_groups)
+    return [
+        f"{NAMESPACE}:{key}: {what}: not built yet; {remedy}"
+        for part in parts
+        for key, what, remedy in part(settings)
+    ]
+
+
+def _of_model(settings: Settings) -> Iterator[Fault]:
+    model = settings.model
+    if model.source == "hf" or "://" in model.source:
+        yield "model.source", f"weights from {model.source}", "give a folder of this machine"
+    if model.revision is not None:
+        yield "model.revision", "a revision on Hugging Face", _LEAVE_OUT
+
+
+def _of_vllm(settings: Settings) -> Iterator[Fault]:
+    if settings.vllm.runtime == "container" or settings.vllm.image is not None:
+        yield "vllm.runtime", "containers on nodes", "runtime: venv"
+    if catalog.release(settings.vllm.version).version != CPU_VERSION:
+        what = f"vLLM {settings.vllm.version} on nodes"
+        yield "vllm.version", what, f"version: {CPU_VERSION}"
+
+
+def _of_account(settings: Settings) -> Iterator[Fault]:
+    network, endpoint = settings.network, settings.endpoint
+    if settings.capacity.kind != "on-demand" or settings.capacity.id is not None:
+        yield "capacity", f"capacity of kind {settings.capacity.kind}", "kind: on-demand"
+    if network.vpc_id is not None:
+        yield "network.vpc_id", "an existing VPC", _LEAVE_OUT
+    if network.subnet_id is not None:
+        yield "network.subnet_id", "an existing subnet", _LEAVE_OUT
+    if endpoint.exposure == "public":
+        yield "endpoint.exposure", "an endpoint with a public address", "exposure: private"
+    if endpoint.tls is not None:
+        yield "endpoint.tls", "TLS of the endpoint", _LEAVE_OUT
+    if settings.ttl is not None:
+        yield "ttl", "an end of the stack by itself", _LEAVE_OUT
+
+
+def _of_groups(settings: Settings) -> Iterator[Fault]:
+    for name, group in settings.groups.items():
+        for key, what, remedy in _of_group(group):
+            yield f"groups.{name}.{key}", what, remedy
+
+
+def _of_group(group: GroupSettings) -> Iterator[Fault]:
+    if group.role != "serve":
+        yield "role", f"{group.role} groups and their router", "role: serve"
+    if catalog.instance_type(group.instance_type).gpu_count:
+        yield "instance_type", f"GPU nodes ({group.instance_type})", "a CPU type such as c7i.large"
+    if group.load_balancing != "internal":
+        yield "load_balancing", f"{group.load_balancing} load balancing", "internal"
+    if group.tensor_parallel_size not in (1, "auto"):
+        yield "tensor_parallel_size", "tensor parallelism on CPU types", "1"
+    if group.enforce_eager is False:
+        yield "enforce_eager", "compiled models on CPU types: nodes have no compiler", "true"
+    if group.eplb is not None:
+        yield "eplb", "expert load balancing on CPU types", _LEAVE_OUT
+    if group.quantization is not None:
+        yield "quantization", "quantised experts on CPU types", _LEAVE_OUT

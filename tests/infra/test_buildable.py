@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from infra import buildable, settings
+from infra.faults import SettingsError
+
+GOOD: dict[str, Any] = {
+    "model": {"name": "org/tiny-moe", "source": "build/models/tiny"},
+    "groups": {"serve": {"instance_type": "c7i.large", "nodes": 2}},
+}
+
+
+def faults_of(**changes: Any) -> list[str]:
+    return buildable.not_built_yet(settings.from_mapping(GOOD | changes, "dev"))
+
+
+def group(**changes: Any) -> dict[str, Any]:
+    return {"serve": GOOD["groups"]["serve"] | changes}
+
+
+def test_what_can_be_built_has_no_faults():
+    buildable.require(settings.from_mapping(GOOD, "dev"))
+
+
+NOT_BUILT = [
+    ({"model": {"name": "a/b", "source": "hf"}}, "model.source", "folder of this machine"),
+    ({"model": {"name": "a/b", "source": "s3://b/m"}}, "model.source", "weights from s3://b/m"),
+    ({"vllm": {"runtime": "container"}}, "vllm.runtime", "containers on nodes"),
+    ({"vllm": {"version": "0.33.0"}}, "vllm.version", "version: 0.32.0"),
+    ({"capacity": {"kind": "spot"}}, "capacity", "capacity of kind spot"),
+    ({"network": {"vpc_id": "vpc-0a"}}, "network.vpc_id", "an existing VPC"),
+    ({"network": {"subnet_id": "subnet-0a"}}, "network.subnet_id", "an existing subnet"),
+    ({"endpoint": {"exposure": "public"}}, "endpoint.exposure", "exposure: private"),
+    ({"endpoint": {"tls": {"domain": "moe.example"}}}, "endpoint.tls", "TLS"),
+    ({"ttl": "4h"}, "ttl", "leave it out"),
+    ({"groups": group(role="decode")}, "groups.serve.role", "decode groups and their router"),
+    ({"groups": group(instance_type="p5en.48xlarge")}, "groups.serve.instance_type", "GPU nodes"),
+    ({"groups": group(load_balancing="hybrid")}, "groups.serve.load_balancing", "internal"),
+    ({"groups": group(tensor_parallel_size=2)}, "groups.serve.tensor_parallel_size", "1"),
+    ({"groups": group(enforce_eager=False)}, "groups.serve.enforce_eager", "no compiler"),
+    ({"groups": group(eplb={})}, "groups.serve.eplb", "leave it out"),
+    ({"groups": group(quantization="fp8")}, "groups.serve.quantization", "leave it out"),
+]
+
+
+@pytest.mark.parametrize(("changes", "key", "said"), NOT_BUILT, ids=[k for _, k, _ in NOT_BUILT])
+def test_plannable_and_not_built_yet(changes: dict[str, Any], key: str, said: str):
+    (fault,) = faults_of(**changes)
+    assert fault.startswith(f"moe-serving:{key}: ")
+    assert "not built yet" in fault
+    assert said in fault
+
+
+def test_all_of_them_come_at_once():
+    given = {"ttl": "4h", "capacity": {"kind": "reserve"}, "groups": group(role="prefill")}
+    with pytest.raises(SettingsError, match="3 faults"):
+        buildable.require(settings.from_mapping(GOOD | given, "dev"))
