@@ -154,7 +154,7 @@ def _host(needs: Needs, pins: dict[str, Any]) -> Iterator[Component]:
 
 
 def _vllm(needs: Needs, pins: dict[str, Any], version: str) -> Iterator[Component]:
-    where = "Docker Hub" if needs.runtime == "container" else "https://pypi.org/project/vllm"
+    where = "Docker Hub" if needs.runtime == "container" else "PyPI"
     source = (needs.image or where).replace(_BUILT, _PUBLISHED)
     yield Component("vLLM", version, needs.place, source, "the release of the settings")
     torch = pins["torch"].removeprefix("==")
@@ -164,7 +164,7 @@ def _vllm(needs: Needs, pins: dict[str, Any], version: str) -> Iterator[Componen
 
 
 def _libraries(needs: Needs, pins: dict[str, Any]) -> Iterator[Component]:
-    source = (needs.image or "https://pypi.org").replace(_BUILT, _PUBLISHED)
+    source = (needs.image or "PyPI").replace(_BUILT, _PUBLISHED)
     nccl = pins.get("docker_nccl") if needs.runtime == "container" else None
     if needs.backend == "deepep_v2":
         floor = _V2_NCCL[needs.across_nodes]

@@ -72,14 +72,16 @@ def start(home: Home, region: str, hardware: Hardware | None = None) -> Endpoint
             return endpoint
         stop(home)
     noted.write_text(json.dumps(wanted))
+    return _spawn(home, ["--region", region, *wanted])
+
+
+def _spawn(home: Home, arguments: list[str]) -> Endpoint:
+    """Start the process and wait until it answers."""
     log = home.account / "log"
-    command = [
-        *(sys.executable, "-P", "-m", "rehearsal.account"),
-        *("--home", str(home.root.resolve()), "--region", region, *wanted),
-    ]
+    command = [sys.executable, "-P", "-m", "rehearsal.account", "--home", str(home.root.resolve())]
     with log.open("ab") as out:
         process = subprocess.Popen(
-            command,
+            [*command, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
