@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -63,7 +64,9 @@ def machine_state(marker: str) -> dict[str, set[str]]:
 
 
 def interrupt_when(
-    rehearsed: Rehearsed, reached: Callable[[], bool], interrupt: Callable[[subprocess.Popen], None]
+    rehearsed: Rehearsed,
+    reached: Callable[[], bool],
+    interrupt: Callable[[Rehearsed, subprocess.Popen], None],
 ) -> None:
     process = subprocess.Popen(
         rehearsed.command("up"),
@@ -77,7 +80,7 @@ def interrupt_when(
     while process.poll() is None and time.monotonic() < deadline and not reached():
         time.sleep(0.1)
     assert process.poll() is None, "it ended before it could be interrupted"
-    interrupt(process)
+    interrupt(rehearsed, process)
     process.wait(timeout=120)
 
 
@@ -91,20 +94,13 @@ def resources_begun(rehearsed: Rehearsed) -> Callable[[], bool]:
     return lambda: any(path.stat().st_size > 4000 for path in stacks.rglob("rehearsal.json"))
 
 
-def kill_engine(process: subprocess.Popen) -> None:
+def kill_engine(rehearsed: Rehearsed, _: subprocess.Popen) -> None:
     """kill -9 of the Pulumi engine alone: what a crash or the OOM killer does."""
-    children = subprocess.run(
-        ["pgrep", "-g", str(process.pid), "-x", "pulumi"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.split()
-    assert children, "no engine runs"
-    for pid in children:
-        os.kill(int(pid), signal.SIGKILL)
+    (lock,) = (rehearsed.root / "pulumi/state").rglob(".pulumi/locks/**/*.json")
+    os.kill(int(json.loads(lock.read_text())["pid"]), signal.SIGKILL)
 
 
-def interrupt_group(process: subprocess.Popen) -> None:
+def interrupt_group(_: Rehearsed, process: subprocess.Popen) -> None:
     """SIGINT to the foreground group, which is what a terminal does on ^C."""
     os.killpg(process.pid, signal.SIGINT)
 
