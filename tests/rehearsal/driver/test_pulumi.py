@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,12 @@ def test_a_running_pulumi_holds_its_lock(tmp_path):
     program.symlink_to("/bin/sleep")
     process = subprocess.Popen([program, "30"])
     try:
-        assert Lock(process.pid, socket.gethostname()).held
+        # Popen returns once the new program's files are open; the kernel names it a moment later.
+        deadline = time.monotonic() + 5
+        lock_of_it = Lock(process.pid, socket.gethostname())
+        while not lock_of_it.held and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert lock_of_it.held
     finally:
         process.kill()
         process.wait()
