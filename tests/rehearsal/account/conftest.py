@@ -17,22 +17,33 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from rehearsal import machine
+from rehearsal.image import rootfs
+from rehearsal.machine.interface import MachineError
+from rehearsal.paths import Home
+
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[2]
 
 
 class RunningAccount:
-    """An account's process and clients for it."""
+    """An account's process and clients for it.
 
-    def __init__(self, home: Path, *, boots: bool):
+    boots: its machine only records what it is asked; image: its machine is real and boots this.
+    """
+
+    def __init__(self, home: Path, *, boots: bool, image: Path | None = None):
         self.home = home
         self.boots = boots
+        self.image = image
         self.start()
 
     def start(self):
         command = [sys.executable, "-m", "rehearsal.account", "--home", str(self.home)]
         if self.boots:
             command = [sys.executable, str(HERE / "recording_machine.py"), str(self.home)]
+        if self.image is not None:
+            command.append(f"--image={self.image}")
         endpoint = self.home / "account" / "endpoint.json"
         self.home.mkdir(parents=True, exist_ok=True)
         before = endpoint.stat().st_mtime_ns if endpoint.exists() else 0
@@ -121,6 +132,25 @@ def booting(tmp_path_factory):
     running = RunningAccount(tmp_path_factory.mktemp("booting"), boots=True)
     yield running
     running.end()
+
+
+@pytest.fixture
+def real(tmp_path):
+    """An account whose instances are booted on this machine; whatever a test leaves is swept."""
+    try:
+        machine.check()
+    except MachineError as missing:
+        pytest.skip(str(missing))
+    home = Home(tmp_path / "home")
+    running = RunningAccount(home.root, boots=False, image=rootfs.ensure())
+    try:
+        yield running
+    finally:
+        try:
+            running.end()
+        finally:
+            running.kill()
+            machine.sweep(home.tag)
 
 
 @pytest.fixture

@@ -9,116 +9,38 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-CONFIGURATION = """
-terraform {
-  required_providers { aws = { source = "hashicorp/aws" } }
-}
-provider "aws" {
-  region      = "us-east-1"
-  max_retries = 2
-  skip_metadata_api_check = true
-  s3_use_path_style = true
-  default_tags { tags = { "moe-serving:stack" = "tf" } }
-}
-data "aws_ssm_parameter" "debian" { name = "/aws/service/debian/release/13/latest/amd64" }
-resource "aws_vpc" "v" {
-  cidr_block           = "10.40.0.0/16"
-  enable_dns_hostnames = true
-}
-resource "aws_subnet" "s" {
-  vpc_id            = aws_vpc.v.id
-  cidr_block        = "10.40.0.0/24"
-  availability_zone = "us-east-1a"
-}
-resource "aws_security_group" "g" {
-  name_prefix = "members"
-  vpc_id      = aws_vpc.v.id
-}
-resource "aws_vpc_security_group_ingress_rule" "self" {
-  security_group_id            = aws_security_group.g.id
-  referenced_security_group_id = aws_security_group.g.id
-  ip_protocol                  = "-1"
-}
-resource "aws_vpc_security_group_ingress_rule" "api" {
-  security_group_id = aws_security_group.g.id
-  cidr_ipv4         = "198.18.0.0/15"
-  ip_protocol       = "tcp"
-  from_port         = 8000
-  to_port           = 8000
-}
-resource "aws_vpc_security_group_egress_rule" "all" {
-  security_group_id = aws_security_group.g.id
-  cidr_ipv4         = "0.0.0.0/0"
-  ip_protocol       = "-1"
-}
-resource "aws_network_interface" "primary" {
-  subnet_id       = aws_subnet.s.id
-  security_groups = [aws_security_group.g.id]
-  description     = "primary of a node"
-}
-resource "aws_placement_group" "p" {
-  name     = "tf"
-  strategy = "cluster"
-}
-resource "aws_iam_role" "node" {
-  name_prefix = "node"
-  assume_role_policy = jsonencode({
-    Version   = "2012-10-17"
-    Statement = [{ Effect = "Allow", Action = "sts:AssumeRole",
-                   Principal = { Service = "ec2.amazonaws.com" } }]
-  })
-}
-resource "aws_iam_instance_profile" "node" { role = aws_iam_role.node.name }
-resource "aws_launch_template" "t" {
-  name_prefix   = "node"
-  image_id      = data.aws_ssm_parameter.debian.insecure_value
-  instance_type = "TYPE"
-  user_data     = base64encode("#cloud-config\\n")
-  instance_initiated_shutdown_behavior = "terminate"
-  iam_instance_profile { arn = aws_iam_instance_profile.node.arn }
-  metadata_options {
-    http_tokens                 = "required"
-    http_endpoint               = "enabled"
-    http_put_response_hop_limit = 2
-    instance_metadata_tags      = "enabled"
-  }
-  placement { group_name = aws_placement_group.p.name }
-  network_interfaces {
-    device_index         = 0
-    network_interface_id = aws_network_interface.primary.id
-  }
-  EXTRA
-  tag_specifications {
-    resource_type = "volume"
-    tags          = { "from" = "template" }
-  }
-}
-resource "aws_instance" "i" {
-  launch_template {
-    id      = aws_launch_template.t.id
-    version = "$Latest"
-  }
-  tags = { Name = "node" }
-  # The provider hashes a template's user data twice when it plans (its issues 30825 and 39476).
-  lifecycle { ignore_changes = [user_data] }
-}
-output "instance" { value = aws_instance.i.id }
+from rehearsal import machine
+from rehearsal.machine import faults
+from rehearsal.paths import Home
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+
+NODE = Path(__file__).with_name("terraform_node.tf")
+COMMAND_SECONDS = 300
+BOOT_SECONDS = 300
+
+PAGE = "served by what Terraform launched\n"
+USER_DATA = f"""#cloud-config
+write_files:
+  - path: /opt/page/index.html
+    content: |
+      {PAGE.strip()}
+  - path: /etc/systemd/system/page@.service
+    content: |
+      [Service]
+      ExecStart=/usr/bin/python3 -m http.server --directory /opt/page %i
+runcmd:
+  - [systemctl, start, page@8000, page@8001]
 """
-EFA_CARD = """
-  network_interfaces {
-    device_index          = 1
-    network_card_index    = %d
-    interface_type        = "efa-only"
-    subnet_id             = aws_subnet.s.id
-    security_groups       = [aws_security_group.g.id]
-    delete_on_termination = true
-  }
-"""
+"""One page at two ports; the group of terraform_node.tf lets this machine reach only port 8000."""
 
 
 def plugin_folder():
@@ -134,6 +56,8 @@ def plugin_folder():
 
 
 class Terraform:
+    """Terraform in a folder of its own; nothing but its environment leads it to the account."""
+
     def __init__(self, folder, account, plugins):
         self.folder = folder
         self.environment = {
@@ -147,18 +71,28 @@ class Terraform:
         }
         self("init", f"-plugin-dir={plugins}")
 
-    def __call__(self, *arguments, status=0):
-        done = subprocess.run(
+    def __call__(self, *arguments):
+        process = subprocess.Popen(
             ["terraform", arguments[0], "-no-color", *arguments[1:]],
             cwd=self.folder,
             env=self.environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
-            check=False,
+            start_new_session=True,
         )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout
+        try:
+            said, _ = process.communicate(timeout=COMMAND_SECONDS)
+        except BaseException:
+            # The provider is a process of its own that would outlive a killed Terraform.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        assert process.returncode == 0, said
+        return said
+
+    def outputs(self):
+        return {name: o["value"] for name, o in json.loads(self("output", "-json")).items()}
 
 
 @pytest.fixture
@@ -167,11 +101,12 @@ def terraform(tmp_path):
     if shutil.which("terraform") is None or plugins is None:
         pytest.skip("terraform or a plugin folder with hashicorp/aws is not on this machine")
 
-    def prepare(account, instance_type, cards=()):
-        text = CONFIGURATION.replace("TYPE", instance_type)
-        text = text.replace("EXTRA", "".join(EFA_CARD % c for c in cards))
-        (tmp_path / "main.tf").write_text(text)
-        return Terraform(tmp_path, account, plugins)
+    def prepare(account, **variables):
+        folder = tmp_path / "terraform"
+        folder.mkdir()
+        shutil.copy(NODE, folder)
+        (folder / "terraform.tfvars.json").write_text(json.dumps(variables))
+        return Terraform(folder, account, plugins)
 
     return prepare
 
@@ -186,12 +121,31 @@ def everything_left(account):
     return [interfaces, volumes, vpcs, groups, templates, iam.list_roles()["Roles"]]
 
 
-def test_terraform_applies_a_gpu_node_plans_no_change_and_destroys_it(booting, terraform):
-    tf = terraform(booting, "p5.48xlarge", cards=range(32))
+def fetch(address, port, seconds=5):
+    # Straight to the node, whatever proxy the environment names.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://{address}:{port}/", timeout=seconds) as answer:
+        return answer.read().decode()
+
+
+def fetch_once_served(account, instance, address, port):
+    deadline = time.monotonic() + BOOT_SECONDS
+    while True:
+        try:
+            return fetch(address, port)
+        except OSError as problem:
+            if time.monotonic() > deadline:
+                console = account.client("ec2").get_console_output(InstanceId=instance)
+                pytest.fail(f"{problem}; the console:\n{console.get('Output', '')[-4000:]}")
+            time.sleep(0.5)
+
+
+def test_terraform_applies_a_gpu_node_plans_no_change_and_destroys_it(terraform, booting):
+    tf = terraform(booting, cidr="10.40.0.0/16", instance_type="p5.48xlarge", efa_cards=32)
     tf("apply", "-auto-approve")
     assert "No changes." in tf("plan", "-detailed-exitcode")
 
-    instance_id = json.loads(tf("output", "-json"))["instance"]["value"]
+    instance_id = tf.outputs()["instance"]
     shown = booting.client("ec2").describe_instances(InstanceIds=[instance_id])
     instance = shown["Reservations"][0]["Instances"][0]
     assert len(instance["NetworkInterfaces"]) == 33
@@ -205,3 +159,22 @@ def test_terraform_applies_a_gpu_node_plans_no_change_and_destroys_it(booting, t
     tf("destroy", "-auto-approve")
     assert booting.calls("terminate")[-1]["instance_id"] == instance_id
     assert everything_left(booting) == [[], [], [], [], [], []]
+
+
+def test_a_node_that_terraform_launches_boots_serves_its_page_and_leaves_nothing(terraform, real):
+    home = Home(real.home)
+    tf = terraform(real, cidr="10.44.0.0/16", instance_type="m7i.large", user_data=USER_DATA)
+    tf("apply", "-auto-approve")
+    instance, address = tf.outputs()["instance"], tf.outputs()["address"]
+
+    assert fetch_once_served(real, instance, address, 8000) == PAGE
+    inside = ["curl", "-s", "--retry", "20", "--retry-connrefused", "http://127.0.0.1:8001/"]
+    assert faults.run(home, instance, inside).stdout == PAGE
+    with pytest.raises(OSError, match="timed out"):
+        fetch(address, 8001)  # no rule lets this machine in there
+    assert "No changes." in tf("plan", "-detailed-exitcode")
+    assert machine.leftovers(home.tag)  # else their absence below would prove nothing
+
+    tf("destroy", "-auto-approve")
+    assert everything_left(real) == [[], [], [], [], [], []]
+    assert machine.leftovers(home.tag) == []
