@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from infra.names import bucket_name
 from infra.plan import plan as plans
 from infra.plan.topology import address_variable
 from infra.planning import make_plan
-from infra.render import text
+from infra.render import drawing, text
 from node_bootstrap.assignment import PRIMARY_INTERFACE
 
+_PLACEHOLDER = re.compile(rf"(\$\{{[A-Z0-9_]+_ADDRESS\}}|{re.escape(PRIMARY_INTERFACE)})")
+_SPECIAL = re.compile(r'[\\"$`]')
+"""What a shell reads inside double quotes."""
 _HEADINGS = {
     checks.Severity.ERROR: "Errors",
     checks.Severity.WARNING: "Warnings",
@@ -72,7 +76,8 @@ def print_commands(planned: Planned) -> None:
     plan = planned.plan
     for group in plan.groups:
         for node in group.nodes:
-            print(f"# {node.name}: {node.position} of {group.name}, {node.instance_type}")
+            image = f", in {node.software.image}" if node.software.image else ""
+            print(f"# {node.name}: {node.position} of {group.name}, {node.instance_type}{image}")
             _print_command(plan, node.argv, node.env, node.secret_env)
     if plan.router is not None:
         router = plan.router
@@ -95,6 +100,15 @@ def _print_command(
     print(" \\\n  ".join([*environment, *_lines(argv)]) + "\n")
 
 
+def write_svg(planned: Planned, file: Path) -> None:
+    """Write the drawing of the plan: the same settings give the same bytes."""
+    try:
+        file.write_text(drawing.svg(planned.plan), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--svg {file}: {error.strerror}") from None
+    print(f"wrote {file}", file=sys.stderr)
+
+
 def print_table(planned: Planned) -> None:
     """The plan as a person reads it, then the findings, the worst first."""
     from infra.cli import check  # noqa: PLC0415 - that module needs this one
@@ -109,8 +123,13 @@ def print_table(planned: Planned) -> None:
 
 
 def _quoted(text: str) -> str:
-    """Quoted for a shell, so that the placeholders of addresses still expand."""
-    return f'"{text}"' if "${" in text else shlex.quote(text)
+    """Quoted for a shell, so that the placeholders of the plan, and nothing else, expand."""
+    if not _PLACEHOLDER.search(text):
+        return shlex.quote(text)
+    parts = _PLACEHOLDER.split(text)  # literal, placeholder, literal, ...
+    literals = [_SPECIAL.sub(r"\\\g<0>", part) for part in parts[::2]]
+    words = [word for pair in zip(literals, [*parts[1::2], ""], strict=True) for word in pair]
+    return f'"{"".join(words)}"'
 
 
 def _lines(argv: tuple[str, ...]) -> list[str]:

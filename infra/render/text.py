@@ -49,10 +49,8 @@ def _head(plan: Plan, console: Console) -> None:
 
 def _group(replicas: Sequence[Group], console: Console) -> None:
     group = replicas[0]
-    many = f"{len(replicas)} replicas, each " if len(replicas) > 1 else ""
-    title = f"{group.group} ({group.role}): {many}{len(group.nodes)} x {group.instance_type}"
     console.print()
-    console.print(Text(f"{title}, {words.cut(group)}", "bold"))
+    console.print(Text(words.title(group.group, group, len(replicas)), "bold"))
     console.print(Padding(_choices(group), _INDENT))
     console.print(Padding(_nodes(replicas), _INDENT))
     if group.memory is not None:

@@ -100,6 +100,13 @@ def cut(group: Group) -> str:
     return f"{sizes}, experts not spread"
 
 
+def title(name: str, group: Group, replicas: int) -> str:
+    """Name, role where the name doesn't say it, nodes and cut of one or more equal replicas."""
+    role = "" if name.partition("-")[0] == group.role else f" ({group.role})"
+    many = f"{replicas} replicas, each " if replicas > 1 else ""
+    return f"{name}{role}: {many}{len(group.nodes)} x {group.instance_type}, {cut(group)}"
+
+
 def interfaces(nics: Sequence[NetworkInterface]) -> str:
     """Interfaces by type and card: `ENA card 0; EFA-only cards 0-15`."""
     said = []
@@ -161,7 +168,7 @@ def memory_parts(memory: MemoryPlan) -> tuple[MemoryPart, ...]:
     for name, items in held.items():
         size, detail = sum(gib for _, gib in items), _details(items)
         if name == "KV cache":
-            size, detail = memory.kv_cache_gib, kv_cache(memory)
+            size, detail = max(0.0, memory.kv_cache_gib), kv_cache(memory)
         elif name == "free":
             size, detail = max(0.0, memory.gpu_total_gib - taken), _share(memory)
         parts.append(MemoryPart(name, size, detail))
