@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -75,17 +76,31 @@ def text_area(text: ET.Element) -> Area:
     return x, y - size * 0.75, x + width, y
 
 
+def counted(said: str, what: str) -> int:
+    """The number in `a … d (4 nodes)`, 0 where there is none."""
+    found = re.search(rf"\((\d+) {what}\)", said)
+    return int(found[1]) if found else 0
+
+
 def test_every_node_is_drawn_or_counted(plan, root):
-    titles = [g.get("data-name", "") for g in groups(root, "node")]
-    said = " ".join(text.text or "" for text in root.iter(f"{SVG}text"))
-    for group in plan.groups:
-        for node in group.nodes:
-            in_run = any("…" in title for title in titles) or "replicas)" in said
-            assert node.name in titles or in_run
-    for group in {g.group: g for g in reversed(plan.groups)}.values():
-        assert group.primary.name in titles
-        if group.primary.ranks > 1:
-            assert f"ranks 0-{group.primary.ranks - 1}" in said
+    drawn = [g.get("data-name", "") for g in groups(root, "node")]
+    number = sum(counted(name, "nodes") or 1 for name in drawn)
+    alike = {counted(text.text or "", "replicas") for text in root.iter(f"{SVG}text")}
+    number += max(alike) * len(plan.groups[0].nodes)
+    assert number == len(plan.nodes)
+    assert {name for name in drawn if "…" not in name} <= {node.name for node in plan.nodes}
+
+
+def test_a_node_says_its_ranks(plan, root):
+    by_name = {node.name: node for node in plan.nodes}
+    for box in groups(root, "node"):
+        node = by_name.get(box.get("data-name", ""))
+        if node is None or not node.ranks:
+            continue
+        last = node.first_rank + node.ranks - 1
+        wanted = f"rank {last}" if node.ranks == 1 else f"ranks {node.first_rank}-{last}"
+        said = [text.text or "" for text in box.iter(f"{SVG}text")]
+        assert any(text.split(",")[0] == wanted for text in said)
 
 
 def test_boxes_do_not_overlap(root):
