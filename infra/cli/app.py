@@ -39,6 +39,9 @@ def plan(  # noqa: PLR0913 - each is an option of the command
     commands: Annotated[
         bool, typer.Option(help="Print each node's command as one would paste it.")
     ] = False,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a drawing for a design review.")
+    ] = None,
     user_data: Annotated[
         str | None, typer.Option(metavar="NODE", help="Print the user data of a node.")
     ] = None,
@@ -50,6 +53,8 @@ def plan(  # noqa: PLR0913 - each is an option of the command
         planned = command.load(stack, file, model_config)
         if user_data is not None:
             command.print_user_data(planned, user_data)
+        elif svg is not None:
+            command.write_svg(planned, svg)
         elif json_:
             command.print_json(planned)
         elif commands:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from infra import checks, model, sources
 from infra.cli.errors import UsageError
@@ -16,7 +16,17 @@ from infra.names import bucket_name
 from infra.plan import plan as plans
 from infra.plan.topology import address_variable
 from infra.planning import make_plan
+from infra.render import drawing, text
 from node_bootstrap.assignment import PRIMARY_INTERFACE
+
+_PLACEHOLDER = re.compile(rf"(\$\{{[A-Z0-9_]+_ADDRESS\}}|{re.escape(PRIMARY_INTERFACE)})")
+_SPECIAL = re.compile(r'[\\"$`]')
+"""What a shell reads inside double quotes."""
+_HEADINGS = {
+    checks.Severity.ERROR: "Errors",
+    checks.Severity.WARNING: "Warnings",
+    checks.Severity.INFO: "Notes",
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,8 @@ def print_commands(planned: Planned) -> None:
     plan = planned.plan
     for group in plan.groups:
         for node in group.nodes:
-            print(f"# {node.name}: {node.position} of {group.name}, {node.instance_type}")
+            image = f", in {node.software.image}" if node.software.image else ""
+            print(f"# {node.name}: {node.position} of {group.name}, {node.instance_type}{image}")
             _print_command(plan, node.argv, node.env, node.secret_env)
     if plan.router is not None:
         router = plan.router
@@ -89,72 +100,36 @@ def _print_command(
     print(" \\\n  ".join([*environment, *_lines(argv)]) + "\n")
 
 
+def write_svg(planned: Planned, file: Path) -> None:
+    """Write the drawing of the plan: the same settings give the same bytes."""
+    try:
+        file.write_text(drawing.svg(planned.plan), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--svg {file}: {error.strerror}") from None
+    print(f"wrote {file}", file=sys.stderr)
+
+
 def print_table(planned: Planned) -> None:
-    """The plan as a person reads it."""
-    plan, console = planned.plan, Console()
-    size = plan.weights.size_gib if plan.weights else plan.model.size_bytes / 2**30
-    console.print(
-        f"[bold]{plan.stack}[/]: {plan.model.name} ({plan.model.architecture}, "
-        f"{plan.model.experts} experts, {size:.2f} GiB) on vLLM {plan.vllm_version}"
-    )
-    for group in plan.groups:
-        backend = group.all2all_backend
-        console.print(
-            f"\n[bold]{group.name}[/] ({group.role}): {len(group.nodes)} x {group.instance_type}, "
-            f"TP {group.tensor_parallel_size} x DP {group.data_parallel_size} = "
-            f"EP {group.expert_parallel_size}; all2all {backend.chosen} ({backend.reason}); "
-            f"{_kv_cache(group)}"
-        )
-        console.print(f"{group.parallelism.mode}: {group.parallelism.reason}")
-        table = Table("node", "position", "ranks", "interfaces", "must have", "vLLM")
-        for node in group.nodes:
-            versions = ", ".join(f"{k} {v}" for k, v in node.software.distributions.items())
-            table.add_row(
-                node.name,
-                node.position,
-                f"{node.first_rank}-{node.first_rank + node.ranks - 1}",
-                str(len(node.network_interfaces)),
-                f"{node.hardware.cpus_min} vCPU, {node.hardware.memory_gib_min} GiB",
-                versions or node.software.image or "",
-            )
-        console.print(table)
-    ports = plan.ports
-    console.print(
-        f"ports: API {ports.api}, agents {ports.agent}, data-parallel RPC {ports.data_parallel_rpc}"
-    )
-    console.print(_cost(plan))
-    _print_findings(console, planned.findings)
+    """The plan as a person reads it, then the findings, the worst first."""
+    from infra.cli import check  # noqa: PLC0415 - that module needs this one
 
-
-def _cost(plan: plans.Plan) -> str:
-    cost = plan.cost
-    if cost.usd_per_hour is None:
-        known = f"${cost.known_usd_per_hour:.2f} an hour without {', '.join(cost.unpriced)}"
-        return f"cost: {known}, whose price isn't known"
-    where = f"on demand in {cost.price_region}, prices of {cost.price_date}"
-    return f"cost: ${cost.usd_per_hour:.2f} an hour, ${cost.usd_per_day:.0f} a day ({where})"
-
-
-def _print_findings(console: Console, findings: tuple[checks.Finding, ...]) -> None:
-    colors = {"ERROR": "red", "WARNING": "yellow", "INFO": "cyan"}
-    for found in findings:
-        color = colors[found.severity]
-        console.print(f"[{color}]{found.severity}[/] [bold]{found.code}[/] {found.where}")
-        console.print(f"  {found.message} {found.remedy}", markup=False)
-
-
-def _kv_cache(group: plans.Group) -> str:
-    if group.kv_cache_memory_bytes is not None:
-        return f"KV cache {group.kv_cache_memory_bytes / 2**20:.0f} MiB per rank"
-    if group.memory is None:
-        return "KV cache: not planned"
-    held = group.memory
-    return f"KV cache {held.kv_cache_gib:.1f} GiB, {held.kv_cache_tokens} tokens per GPU"
+    console = Console(highlight=False, markup=False, emoji=False)
+    text.show(planned.plan, console)
+    for severity in reversed(checks.Severity):
+        found = [finding for finding in planned.findings if finding.severity is severity]
+        if found:
+            console.print(f"\n{_HEADINGS[severity]} ({len(found)})")
+            check.show(found, console)
 
 
 def _quoted(text: str) -> str:
-    """Quoted for a shell, so that the placeholders of addresses still expand."""
-    return f'"{text}"' if "${" in text else shlex.quote(text)
+    """Quoted for a shell, so that the placeholders of the plan, and nothing else, expand."""
+    if not _PLACEHOLDER.search(text):
+        return shlex.quote(text)
+    parts = _PLACEHOLDER.split(text)  # literal, placeholder, literal, ...
+    literals = [_SPECIAL.sub(r"\\\g<0>", part) for part in parts[::2]]
+    words = [word for pair in zip(literals, [*parts[1::2], ""], strict=True) for word in pair]
+    return f'"{"".join(words)}"'
 
 
 def _lines(argv: tuple[str, ...]) -> list[str]:

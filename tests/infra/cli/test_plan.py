@@ -115,3 +115,53 @@ def test_findings_are_in_the_document_and_the_table(moe):
     codes = [finding["code"] for finding in document["findings"]]
     assert "QUOTAS_NEEDED" in codes
     assert "QUOTAS_NEEDED" in moe("plan", "--stack", "wide-ep").stdout
+
+
+def test_svg_is_written_to_the_file(moe, tmp_path):
+    file = tmp_path / "plan.svg"
+    done = moe("plan", "--stack", "pd", "--svg", str(file))
+    assert done.exit_code == 0
+    assert "wrote" in done.output
+    assert file.read_text().startswith("<svg ")
+
+
+def test_svg_that_can_not_be_written_is_a_sentence(moe, tmp_path):
+    done = moe("plan", "--stack", "pd", "--svg", str(tmp_path / "none" / "plan.svg"))
+    assert done.exit_code == 2
+    assert "No such file or directory" in done.output
+
+
+def test_table_is_plain_text_where_there_is_no_terminal(moe):
+    shown = moe("plan", "--stack", "wide-ep").stdout
+    assert "\x1b" not in shown
+    assert "vllm/vllm-openai:v0.33.0-efa" in shown
+
+
+def test_findings_come_by_severity_the_worst_first(moe, tmp_path):
+    settings = tmp_path / "large.yaml"
+    settings.write_text(
+        "model: {name: deepseek-ai/DeepSeek-V3-0324, source: 's3://models/m'}\n"
+        "groups: {serve: {instance_type: p5en.48xlarge, nodes: 64}}\n"
+    )
+    shown = moe("plan", "-f", str(settings)).stdout
+    assert 0 < shown.index("\nErrors (") < shown.index("\nNotes (")
+
+
+def test_each_block_of_commands_begins_with_node_and_machine(moe):
+    lines = moe("plan", "--stack", "wide-ep", "--commands").stdout.splitlines()
+    heads = [line for line in lines if line.startswith("# ")]
+    assert heads == [
+        "# serve-0-0: primary of serve-0, p5en.48xlarge, in vllm/vllm-openai:v0.33.0-efa",
+        "# serve-0-1: headless of serve-0, p5en.48xlarge, in vllm/vllm-openai:v0.33.0-efa",
+    ]
+
+
+def test_an_environment_of_the_settings_reaches_the_shell_as_it_is(moe, tmp_path, stack_file):
+    odd = "a \"b\" $HOME `c` \\ 'd' "
+    text = stack_file.read_text().replace("dtype: float32", f"env: {{ODD: {json.dumps(odd)}}}")
+    stack_file.write_text(text)
+    printed = moe("plan", "-f", str(stack_file), "--commands").stdout
+    shell = printed.replace("/opt/vllm/bin/python", "printenv ODD #")
+    blocks = shell.split("\n\n")
+    done = subprocess.run(["sh", "-c", blocks[0]], capture_output=True, text=True, check=False)
+    assert done.stdout == odd + "\n"
