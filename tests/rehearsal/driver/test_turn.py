@@ -33,9 +33,9 @@ def holder(tmp_path):
 
 
 def test_a_second_command_on_the_same_rehearsal_is_refused(holder, tmp_path):
-    with pytest.raises(DriverError, match=f"at work on the rehearsal in {tmp_path}"):
-        with turn(Home(tmp_path), patience_seconds=0.2):
-            pass
+    refused = pytest.raises(DriverError, match=f"at work on the rehearsal in {tmp_path}")
+    with refused, turn(Home(tmp_path), patience_seconds=0.2):
+        pass
 
 
 def test_a_command_on_another_rehearsal_is_not(holder, tmp_path):
