@@ -15,7 +15,6 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from rehearsal.paths import cache_root
 
-
 KEPT_DAYS = 30
 
 
