@@ -153,6 +153,29 @@ class Limits:
     silence_seconds: float
 
 
+EXTENSION_KEY = "ttl.json"
+"""S3 key of a stack's `Extension`."""
+
+
+@dataclass(frozen=True)
+class Ttl:
+    """The node ends by itself so long after its first boot, unless the bucket says later.
+
+    key: S3 key of the `Extension`; it is there only once somebody has asked for one.
+    """
+
+    seconds: float
+    key: str = EXTENSION_KEY
+
+
+@dataclass(frozen=True)
+class Extension:
+    """Nodes of the stack go on until then, in seconds since the epoch: what `moe extend` writes."""
+
+    schema: int
+    until: float
+
+
 @dataclass(frozen=True)
 class Assignment:
     """All that one node is told.
@@ -161,6 +184,7 @@ class Assignment:
     argv, env: the role's process; env values may hold PRIMARY_INTERFACE.
     secret_env: environment variable -> name of the SSM parameter that holds its value.
     agent_token_parameter: SSM parameter with the token that agents show one another.
+    ttl: when the node ends by itself; None: never.
     """
 
     schema: int
@@ -185,6 +209,7 @@ class Assignment:
     hardware: Hardware
     probe: Probe
     limits: Limits
+    ttl: Ttl | None = None
 
     @property
     def me(self) -> Member:
@@ -205,12 +230,14 @@ class Assignment:
 def revision(members: tuple[Assignment, ...]) -> str:
     """Digest (16 hex digits) of what a group must run: all its members' assignments.
 
-    The archive is left out: a new bootstrap reaches a node without restarting its vLLM.
+    The archive is left out: a new bootstrap reaches a node without restarting its vLLM. So is the
+    end: a node that lives longer runs the same. So are absent parts: a program that knows more of
+    them restarts nothing that has none.
     """
     digest = hashlib.sha256()
     for member in sorted(members, key=lambda m: m.node):
-        plain = dataclasses.replace(member, revision="", archive=Archive("", ""))
-        digest.update(jsondata.to_json(plain).encode())
+        plain = dataclasses.replace(member, revision="", archive=Archive("", ""), ttl=None)
+        digest.update(jsondata.to_json(plain, without_nulls=True).encode())
     return digest.hexdigest()[:16]
 
 

@@ -355,8 +355,9 @@ def _user_data_bytes(plan: Plan) -> int:
     """Bytes of the longest user data: that of the longest node name and bucket name."""
     longest = max((node.name for node in plan.nodes), key=len, default="n")
     bucket = "b" * _BUCKET_NAME_LENGTH
+    region, ephemeral = plan.region or "us-east-1", plan.ttl_seconds is not None
     try:
-        return len(user_data.render(bucket=bucket, node=longest, region=plan.region or "us-east-1"))
+        return len(user_data.render(bucket, longest, region, ephemeral=ephemeral))
     except ValueError:  # a name that it can't have, or too long: both are findings elsewhere
         return 0
 

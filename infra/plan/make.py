@@ -70,6 +70,7 @@ def make(request: Request) -> Plan:
         cost=cost(_instances(request, gateway)),
         region=request.region,
         suppress=request.suppress,
+        ttl_seconds=request.ttl_seconds,
         notes=_notes(request) if gpus else (),
     )
 

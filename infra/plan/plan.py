@@ -161,6 +161,7 @@ class Plan:
     runtime: how vLLM is there on GPU nodes and CPU nodes. placement_group: whether the nodes share
     a cluster placement group. suppress: codes of findings that the settings silence.
     notes: what concerns the stack as a whole.
+    ttl_seconds: how long after its boot each node ends by itself; None: never.
     """
 
     stack: str
@@ -179,6 +180,7 @@ class Plan:
     region: str | None = None
     suppress: tuple[str, ...] = ()
     notes: tuple[Note, ...] = field(default=())
+    ttl_seconds: float | None = None
 
     @property
     def nodes(self) -> tuple[Node, ...]:

@@ -261,6 +261,7 @@ class Stack:
             ),
             refusals=self._refusals,
             model=s3_location(source) if source.startswith("s3://") else None,
+            ephemeral=self._plan.ttl_seconds is not None,
         )
 
     def _make_record(self) -> Record:

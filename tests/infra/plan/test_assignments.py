@@ -7,7 +7,7 @@ import pytest
 
 from infra.plan.assignments import Place, assignments
 from infra.plan.make import make
-from node_bootstrap.assignment import Archive, Assignment
+from node_bootstrap.assignment import Archive, Assignment, Ttl
 from node_bootstrap.jsondata import from_json, to_json
 
 if TYPE_CHECKING:
@@ -64,6 +64,15 @@ def test_a_new_archive_is_no_new_revision(stack_request, place_of):
     after = assignments(plan, place_of(plan, archive=Archive("bootstrap/b.pyz", "b")))["serve-0-0"]
     assert (before.revision, before.archive) != (after.revision, after.archive)
     assert before.revision == after.revision
+
+
+def test_a_time_to_live_reaches_every_node_and_is_no_new_revision(stack_request, place_of):
+    plan = make(stack_request())
+    ending = dataclasses.replace(plan, ttl_seconds=4 * 3600.0)
+    before, after = (assignments(p, place_of(p)) for p in (plan, ending))
+    assert {a.ttl for a in before.values()} == {None}
+    assert {a.ttl for a in after.values()} == {Ttl(14400.0)}
+    assert before["serve-0-0"].revision == after["serve-0-0"].revision
 
 
 def test_another_option_is_another_revision(stack_request, group_request, place_of):
