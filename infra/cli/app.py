@@ -122,11 +122,28 @@ def status(
     json_: JsonOption = False,
     watch: Annotated[bool, typer.Option(help="Go on showing until interrupted.")] = False,
 ) -> None:
-    """Show nodes, phases, seconds per phase, generation and endpoint. Reads S3 only."""
+    """Show nodes, phases, seconds per phase, generation, endpoint, end and cost so far."""
     from infra.cli import status as command  # noqa: PLC0415 - see the module's docstring
 
     with _errors_as_sentences():
         command.run(command.Question(stack, bucket, region, json_, watch))
+
+
+@app.command()
+def extend(
+    stack: StackArgument,
+    by: Annotated[str, typer.Argument(metavar="DURATION", help="How much longer: 30m, 2h.")],
+    *,
+    bucket: Annotated[
+        str | None, typer.Option(help="The stack's bucket, if not the usual.")
+    ] = None,
+    region: RegionOption = None,
+) -> None:
+    """Move the end of a stack with a ttl, so much later than it is now."""
+    from infra.cli import extend as command  # noqa: PLC0415 - see the module's docstring
+
+    with _errors_as_sentences():
+        command.run(stack, by, bucket, region)
 
 
 @app.command()
