@@ -17,7 +17,7 @@ from node_bootstrap import user_data
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from infra.plan.memory import Alternative
+    from infra.plan.memory_nearest import Alternative
     from infra.plan.notes import Note
     from infra.plan.plan import Group, Plan
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from infra.catalog import ModelShape
     from infra.plan.cost import Cost
     from infra.plan.kv_transfer import KvTransfer
-    from infra.plan.memory import Alternative, MemoryPlan
+    from infra.plan.memory import MemoryPlan
+    from infra.plan.memory_nearest import Alternative
     from infra.plan.nics import NetworkInterface
     from infra.plan.notes import Note
     from infra.plan.parallelism import Mode
