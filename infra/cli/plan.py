@@ -138,7 +138,7 @@ def _lines(argv: tuple[str, ...]) -> list[str]:
     lines = [""]
     for word in argv:
         if word.startswith("--"):
-            lines.append(word)
+            lines.append(_quoted(word))
         else:
             lines[-1] = f"{lines[-1]} {_quoted(word)}".lstrip()
     return lines
