@@ -103,6 +103,15 @@ def preflight(
 
 
 @app.command()
+def preview(stack: StackArgument = "rehearsal", *, json_: JsonOption = False) -> None:
+    """Say what `pulumi up` would do: nodes, time without an answer, cost. Changes nothing."""
+    from infra.cli import preview as command  # noqa: PLC0415 - see the module's docstring
+
+    with _errors_as_sentences():
+        command.run(stack, as_json=json_)
+
+
+@app.command()
 def explain(code: Annotated[str, typer.Argument(help="Code of a finding.")]) -> None:
     """Explain a finding: fact, consequence, remedy, source, example."""
     from infra.cli import explain as command  # noqa: PLC0415 - see the module's docstring
