@@ -24,8 +24,8 @@ def lines(preview: Preview) -> Iterator[str]:
         yield _group(group)
     yield from _silence(preview)
     yield from _bootstraps(preview)
-    for what in preview.lost:
-        yield f"{what} is replaced or deleted."
+    if preview.lost:
+        yield f"Replaced or deleted beside the nodes: {', '.join(preview.lost)}."
     if preview.others:
         told = ", ".join(f"{n} {_OTHERS.get(op, op)}" for op, n in preview.others.items())
         yield f"Everything else: {told}."

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,7 @@ def _errors(document: Mapping[str, Any]) -> str:
 
 
 def _record(stack: str) -> Mapping[str, Any] | None:
-    """The last record; None where there is none, or where it may not be read."""
+    """The last record; None where there is none, or, said so, where it can't be read."""
     path = sources.stack_file(stack)
     region = sources.read_file(path).region if path.exists() else None
     session = boto3.Session(region_name=region or os.environ.get("AWS_REGION"))
@@ -94,7 +95,10 @@ def _record(stack: str) -> Mapping[str, Any] | None:
             Bucket=bucket_name(stack, account), Key=wait.RECORD_KEY
         )
         return json.loads(answer["Body"].read())
-    except (BotoCoreError, ClientError, ValueError):
+    except (BotoCoreError, ClientError, ValueError) as error:
+        code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else ""
+        if code not in ("NoSuchKey", "NoSuchBucket"):
+            print(f"The record of the last update can't be read: {error}", file=sys.stderr)
         return None
 
 

@@ -154,7 +154,7 @@ def test_a_group_that_goes_on_answers_meanwhile():
 def test_a_parameter_that_is_replaced_is_named():
     urn = "urn:pulumi:s::p::moe-serving:storage:Storage$aws:ssm/parameter:Parameter::api-key"
     said = "\n".join(lines(build({"steps": [{"op": "replace", "urn": urn}]}, None)))
-    assert "Parameter api-key is replaced or deleted." in said
+    assert "Replaced or deleted beside the nodes: Parameter api-key." in said
 
 
 def test_both_steps_of_a_replacement_are_one():
