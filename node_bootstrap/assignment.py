@@ -231,13 +231,13 @@ def revision(members: tuple[Assignment, ...]) -> str:
     """Digest (16 hex digits) of what a group must run: all its members' assignments.
 
     The archive is left out: a new bootstrap reaches a node without restarting its vLLM. So is the
-    end: a node that lives longer runs the same. So are absent parts: a program that knows more of
-    them restarts nothing that has none.
+    end: a node that lives longer runs the same. So is all that holds its default: a program that
+    knows more restarts nothing that does not use it.
     """
     digest = hashlib.sha256()
     for member in sorted(members, key=lambda m: m.node):
         plain = dataclasses.replace(member, revision="", archive=Archive("", ""), ttl=None)
-        digest.update(jsondata.to_json(plain, without_nulls=True).encode())
+        digest.update(jsondata.to_json(plain, without_defaults=True).encode())
     return digest.hexdigest()[:16]
 
 

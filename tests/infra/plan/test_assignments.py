@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,12 @@ from node_bootstrap.jsondata import from_json, to_json
 
 if TYPE_CHECKING:
     from infra.plan.plan import Plan
+
+
+FORM_OF_0_1_0 = """
+    schema stack region bucket node group role position revision archive members agent_port api_port
+    agent_token_parameter argv env secret_env software weights hardware probe limits
+"""
 
 
 @pytest.fixture
@@ -73,6 +80,23 @@ def test_a_time_to_live_reaches_every_node_and_is_no_new_revision(stack_request,
     assert {a.ttl for a in before.values()} == {None}
     assert {a.ttl for a in after.values()} == {Ttl(14400.0)}
     assert before["serve-0-0"].revision == after["serve-0-0"].revision
+
+
+def test_a_stack_that_uses_nothing_new_is_told_in_the_form_of_0_1_0(stack_request, place_of):
+    """Agents of 0.1.0 refuse fields that they don't know, and would never fetch a new bootstrap."""
+    plan = make(stack_request())
+    told = assignments(plan, place_of(plan))["serve-0-0"]
+    document = json.loads(to_json(told, without_defaults=True))
+    assert set(document["software"]) == {"runtime", "python", "distributions"}
+    assert set(document["weights"]) == {"bucket", "prefix", "destination", "files"}
+    assert set(document["hardware"]) == {"private_ip", "cpus_min", "memory_gib_min"}
+    assert document.keys() == set(FORM_OF_0_1_0.split())
+    assert from_json(Assignment, json.dumps(document)) == told
+
+
+def test_the_revision_of_0_1_0_stands_so_that_its_groups_go_on(stack_request, place_of):
+    plan = make(stack_request())
+    assert assignments(plan, place_of(plan))["serve-0-0"].revision == "da7223c5be4416f8"
 
 
 def test_another_option_is_another_revision(stack_request, group_request, place_of):
