@@ -30,6 +30,8 @@ _FATES: Mapping[str, Fate] = {
     "delete-replaced": "replaced",
     "delete": "removed",
 }
+_LONGEST_BOOT_SECONDS = 1800.0
+"""Boots of the largest types take minutes: beyond, it is an agent's restart that was measured."""
 _LOOKS = ("read", "refresh")
 _REASONS = {
     "blockDeviceMappings": "root volume",
@@ -61,10 +63,13 @@ class NodeChange:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Of a group at its last update: the slowest node's boot and steps, then vLLM's start."""
+    """Of a group at its last update: the slowest node's boot and steps, then vLLM's start.
 
-    boot: float
-    steps: float
+    boot, steps: None where that update found the nodes there and prepared.
+    """
+
+    boot: float | None
+    steps: float | None
     start: float
 
 
@@ -88,6 +93,8 @@ class GroupChange:
             return None
         if self.effect == "restarted":
             return self.measured.start
+        if self.measured.boot is None or self.measured.steps is None:
+            return None
         return self.measured.boot + self.measured.steps + self.measured.start
 
 
@@ -260,11 +267,13 @@ def _measured(name: str, members: Sequence[NodeChange], record: Json | None) -> 
     starts = [r["ready_at"] - r["noticed_at"] for r in restarts if r.get("ready_at")]
     if not held or not starts:
         return None
-    return Seconds(
-        boot=max(float(node.get("boot_to_agent_seconds", 0.0)) for node in held),
-        steps=max(sum(node.get("step_seconds", {}).values()) for node in held),
-        start=float(starts[-1]),
-    )
+    boot = max(float(node.get("boot_to_agent_seconds", 0.0)) for node in held)
+    # An agent that was only restarted counts from the same boot, and its steps find all done.
+    fresh = all("CHANGED" in node.get("step_outcomes", {}).values() for node in held)
+    if not fresh or boot > _LONGEST_BOOT_SECONDS:
+        return Seconds(None, None, float(starts[-1]))
+    steps = max(sum(node.get("step_seconds", {}).values()) for node in held)
+    return Seconds(boot, steps, float(starts[-1]))
 
 
 def _cost(nodes: Sequence[NodeChange]) -> Cost:

@@ -55,15 +55,19 @@ def _group(group: GroupChange) -> str:
 
 
 def _silent(group: GroupChange) -> str:
-    seconds = group.silent_seconds
-    if seconds is None or group.measured is None:
+    seconds, found = group.silent_seconds, group.measured
+    if found is not None and seconds is None:
+        return (
+            f"it won't answer for the boot and the steps of a node, which the last update did not "
+            f"measure, and {found.start:.0f} s of vLLM's start"
+        )
+    if seconds is None or found is None:
         return "how long it won't answer is not known, for no start of it was measured"
     if group.effect == "restarted":
         return f"it won't answer for about {seconds:.0f} s (its last start)"
-    found = group.measured
     return (
         f"it won't answer for about {seconds:.0f} s and the end of the old instances (last time: "
-        f"boot {found.boot:.0f} s, steps {found.steps:.0f} s, vLLM {found.start:.0f} s)"
+        f"boot {found.boot or 0:.0f} s, steps {found.steps or 0:.0f} s, vLLM {found.start:.0f} s)"
     )
 
 

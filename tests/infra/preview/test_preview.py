@@ -11,10 +11,19 @@ from infra.preview import build
 from infra.preview_words import lines
 
 DATA = Path(__file__).parent / "data"
+DONE = {"software": "CHANGED", "role": "CHANGED"}
 RECORD = {
     "nodes": {
-        "serve-0-0": {"boot_to_agent_seconds": 9.0, "step_seconds": {"software": 1.0, "role": 2.0}},
-        "serve-0-1": {"boot_to_agent_seconds": 11.0, "step_seconds": {"software": 1.5}},
+        "serve-0-0": {
+            "boot_to_agent_seconds": 9.0,
+            "step_seconds": {"software": 1.0, "role": 2.0},
+            "step_outcomes": DONE,
+        },
+        "serve-0-1": {
+            "boot_to_agent_seconds": 11.0,
+            "step_seconds": {"software": 1.5},
+            "step_outcomes": DONE,
+        },
     },
     "groups": {
         "serve-0": {
@@ -64,6 +73,22 @@ def test_a_replaced_group_is_silent_for_boot_steps_and_start(preview, words):
     (group,) = preview("instance-type").groups
     assert group.silent_seconds == 11.0 + 3.0 + 30.0
     assert "about 44 s and the end of the old instances" in words("instance-type")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"step_outcomes": {"software": "NOCHANGE"}}, {"boot_to_agent_seconds": 90000.0}],
+    ids=["steps found all done", "agent restarted a day later"],
+)
+def test_boots_that_the_last_update_did_not_see_are_not_told_as_measured(preview, words, changes):
+    node = {**RECORD["nodes"]["serve-0-0"], **changes}
+    record = {**RECORD, "nodes": {**RECORD["nodes"], "serve-0-0": node}}
+    (group,) = preview("instance-type", record).groups
+    assert group.silent_seconds is None
+    assert "which the last update did not measure, and 30 s of vLLM's start" in words(
+        "instance-type", record
+    )
+    assert preview("option", record).groups[0].silent_seconds == 30.0
 
 
 def test_an_option_restarts_in_place_for_the_seconds_of_the_last_start(preview, words):
