@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import make_server
 
+from rehearsal.account import quotas
 from rehearsal.account.ec2 import api
 from rehearsal.account.ec2.backend import backend_of
 from rehearsal.account.endpoint import Endpoint, EndpointError, admin_keys, listen
@@ -51,6 +52,7 @@ def build(home: Home, region: str, machine: MachineFactory) -> Account:
     store = Store(home.account, lock)
     account = Account(lock, store)
     api.install(account)
+    quotas.install()
     authorize.install()
     store.load()
     backend_of(ACCOUNT_ID, region)

@@ -14,6 +14,7 @@ from moto.ec2.models import ec2_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from rehearsal.account.ec2.backend import Backend, backend_of, backends
+from rehearsal.account.ec2.limits import parse_limits, shown_limits
 from rehearsal.account.environment import ACCOUNT_ID
 from rehearsal.account.images import BOOTABLE, register
 from rehearsal.account.life import Life
@@ -168,6 +169,8 @@ class Account:
             ("GET", "health"): self._health,
             ("GET", "instances"): self._list_instances,
             ("PUT", "boot"): self._set_boot,
+            ("GET", "limits"): self._get_limits,
+            ("PUT", "limits"): self._set_limits,
             ("POST", "shutdown"): self._shutdown,
         }
         _read_body(environ)
@@ -192,6 +195,25 @@ class Account:
         with self.lock:
             self.life.boot = enabled
         return 200, {"enabled": enabled}
+
+    def _get_limits(self, _: Any) -> Answer:
+        with self.lock:
+            return 200, {
+                "regions": [shown_limits(b.region_name, b.limits) for b in self.backends()]
+            }
+
+    def _set_limits(self, given: Any) -> Answer:
+        region = given.get("region") if isinstance(given, dict) else None
+        if not isinstance(region, str) or region not in ec2_backends[ACCOUNT_ID]:
+            return 400, {"error": f"No region {region!r}."}
+        with self.lock:
+            backend = backend_of(ACCOUNT_ID, region)
+            limits, wrong = parse_limits(given)
+            if limits is None:
+                return 400, {"error": wrong}
+            backend.limits = limits
+            self.store.changed()
+            return 200, shown_limits(backend.region_name, limits)
 
     def _shutdown(self, _: Any) -> Answer:
         self.store.save()
@@ -236,11 +258,16 @@ def _mutates(environ: WSGIEnvironment) -> bool:
     service = service_of(environ.get("HTTP_AUTHORIZATION"))
     if service == "s3":
         return environ["REQUEST_METHOD"] not in ("GET", "HEAD", "OPTIONS")
+    return not _action(environ).startswith(READS)
+
+
+def _action(environ: WSGIEnvironment) -> str:
+    """The API action that a request calls; "" for services whose paths say it."""
     action = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")[2]
     if not action:
         body: bytes = environ["rehearsal.body"][:4096]
         action = body.partition(b"Action=")[2].partition(b"&")[0].decode(errors="replace")
-    return not action.startswith(READS)
+    return action
 
 
 def _fail(
