@@ -16,6 +16,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from rehearsal.account.ec2.backend import Backend, backend_of, backends
 from rehearsal.account.ec2.limits import parse_limits, shown_limits
 from rehearsal.account.environment import ACCOUNT_ID
+from rehearsal.account.faults import Faults, at_once, parse
 from rehearsal.account.images import BOOTABLE, register
 from rehearsal.account.life import Life
 from rehearsal.account.stateless import Stateless
@@ -53,9 +54,10 @@ class Account:
     while they change would be neither the old nor the new one.
     """
 
-    def __init__(self, lock: AbstractContextManager[Any], store: Store) -> None:
+    def __init__(self, lock: AbstractContextManager[Any], store: Store, faults: Faults) -> None:
         self.lock = lock
         self.store = store
+        self.faults = faults
         self.app = DomainDispatcherApplication(create_backend_app)
         self.stop: Callable[[], None] = lambda: None
         """Ends the process; set by whoever serves the application."""
@@ -72,6 +74,7 @@ class Account:
             self.store.save,
             BOOTABLE,
             boot=self.can_boot,
+            pending_seconds=self.faults.pending_seconds,
         )
 
     def backends(self) -> list[Backend]:
@@ -130,6 +133,10 @@ class Account:
             )
         # Read before the lock is taken: a slow upload must not hold up the others.
         _read_body(environ)
+        if self.faults.throttled(_action(environ)):
+            return _fail(
+                environ, start_response, 503, "RequestLimitExceeded", "Request limit exceeded."
+            )
         try:
             with self.lock:
                 self._know_region(region_of(environ["HTTP_AUTHORIZATION"]))
@@ -171,6 +178,8 @@ class Account:
             ("PUT", "boot"): self._set_boot,
             ("GET", "limits"): self._get_limits,
             ("PUT", "limits"): self._set_limits,
+            ("GET", "faults"): self._list_faults,
+            ("PUT", "faults"): self._set_faults,
             ("POST", "shutdown"): self._shutdown,
         }
         _read_body(environ)
@@ -214,6 +223,23 @@ class Account:
             backend.limits = limits
             self.store.changed()
             return 200, shown_limits(backend.region_name, limits)
+
+    def _list_faults(self, _: Any) -> Answer:
+        return 200, {"faults": self.faults.listed()}
+
+    def _set_faults(self, given: Any) -> Answer:
+        faults, wrong = parse(given)
+        with self.lock:
+            actions = [at_once(f, self.backends(), self.life) for f in faults]
+            wrong += [a for a in actions if isinstance(a, str)]
+            if wrong:
+                return 400, {"error": " ".join(wrong)}
+            for action in actions:
+                if callable(action):
+                    action()
+            self.faults.put([f for f, a in zip(faults, actions, strict=True) if a is None])
+            self.store.changed()
+        return self._list_faults(None)
 
     def _shutdown(self, _: Any) -> Answer:
         self.store.save()
