@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,6 +97,15 @@ class Stack:
             "bucket": self.storage.bucket_name,
             "vpc_id": self.network.vpc_id,
         }
+
+    async def settle(self) -> None:
+        """Wait until all resources are registered; what fails is reported by Pulumi, not here.
+
+        Pulumi waits for them by itself, but asks all open outputs again after each that comes: with
+        the 15,000 outputs of 64 nodes that was half of the program's time.
+        """
+        last = (self.record.uri, *(node.instance_id for node in self.nodes.values()))
+        await asyncio.gather(*(output.future() for output in last), return_exceptions=True)
 
     @property
     def _plan(self) -> Plan:

@@ -148,6 +148,8 @@ def run(config: dict[str, Any], stack: str = "unit") -> tuple[Account, dict[str,
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PULUMI_CONFIG", json.dumps(texts))
         patch.setattr(pulumi, "export", exported.__setitem__)
+        # Mocks have no stack that could wait; they answer at once.
+        patch.setattr(pulumi, "run", lambda _: None)
         asyncio.set_event_loop(asyncio.new_event_loop())
         pulumi.runtime.set_mocks(account, project="moe-serving", stack=stack, preview=False)
         pulumi_config.set_all_config(texts)
