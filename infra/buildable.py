@@ -77,8 +77,6 @@ def _of_groups(settings: Settings) -> Iterator[Fault]:
 
 
 def _of_group(group: GroupSettings) -> Iterator[Fault]:
-    if group.role != "serve":
-        yield "role", f"{group.role} groups and their router", "role: serve"
     if catalog.instance_type(group.instance_type).gpu_count:
         yield "instance_type", f"GPU nodes ({group.instance_type})", "a CPU type such as c7i.large"
     if group.load_balancing != "internal":

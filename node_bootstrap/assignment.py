@@ -115,6 +115,22 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class KvTransfer:
+    """How a prefill or decode group hands KV over; vLLM has the same in its arguments.
+
+    backends: of NIXL, one of which must carry the blocks. transport: what they must cross.
+    side_channel_port: rank r's handshakes are answered on its node at this port + r.
+    restart_with_peer: the group starts anew after a group that it took KV from did.
+    """
+
+    connector: str
+    backends: tuple[str, ...]
+    transport: Literal["efa", "tcp"]
+    side_channel_port: int
+    restart_with_peer: bool
+
+
+@dataclass(frozen=True)
 class Assignment:
     """All that one node is told.
 
@@ -122,6 +138,7 @@ class Assignment:
     argv, env: the role's process; env values may hold PRIMARY_INTERFACE.
     secret_env: environment variable -> name of the SSM parameter that holds its value.
     agent_token_parameter: SSM parameter with the token that agents show one another.
+    kv_transfer: of a prefill or decode group.
     """
 
     schema: int
@@ -146,6 +163,7 @@ class Assignment:
     hardware: Hardware
     probe: Probe
     limits: Limits
+    kv_transfer: KvTransfer | None = None
 
     @property
     def me(self) -> Member:
@@ -166,12 +184,13 @@ class Assignment:
 def revision(members: tuple[Assignment, ...]) -> str:
     """Digest (16 hex digits) of what a group must run: all its members' assignments.
 
-    The archive is left out: a new bootstrap reaches a node without restarting its vLLM.
+    The archive is left out: a new bootstrap reaches a node without restarting its vLLM. So are
+    absent parts: a program that knows more of them restarts nothing that has none.
     """
     digest = hashlib.sha256()
     for member in sorted(members, key=lambda m: m.node):
         plain = dataclasses.replace(member, revision="", archive=Archive("", ""))
-        digest.update(jsondata.to_json(plain).encode())
+        digest.update(jsondata.to_json(plain, without_nulls=True).encode())
     return digest.hexdigest()[:16]
 
 

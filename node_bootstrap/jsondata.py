@@ -19,11 +19,15 @@ class ContractError(ValueError):
         super().__init__(f"{what} is not valid:\n" + "\n".join(f"  - {f}" for f in faults))
 
 
-def to_json(value: Any) -> str:
-    """Render a dataclass as JSON: keys sorted, so that the same value gives the same bytes."""
-    return (
-        json.dumps(dataclasses.asdict(value), sort_keys=True, indent=1, ensure_ascii=False) + "\n"
-    )
+def to_json(value: Any, *, without_nulls: bool = False) -> str:
+    """Render a dataclass as JSON: keys sorted, so that the same value gives the same bytes.
+
+    without_nulls: leave out its own fields that are None; those of what it holds stay.
+    """
+    data = dataclasses.asdict(value)
+    if without_nulls:
+        data = {name: part for name, part in data.items() if part is not None}
+    return json.dumps(data, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 
 
 def from_json(kind: type[T], text: str | bytes) -> T:

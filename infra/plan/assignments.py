@@ -12,6 +12,7 @@ from node_bootstrap.assignment import (
     SCHEMA,
     Archive,
     Assignment,
+    KvTransfer,
     Member,
     Position,
     Software,
@@ -86,6 +87,20 @@ def _one(plan: Plan, group: Group, node: Node, place: Place) -> Assignment:
         hardware=dataclasses.replace(node.hardware, private_ip=addresses[node.name]),
         probe=plan.probe,
         limits=plan.limits,
+        kv_transfer=_kv_transfer(group),
+    )
+
+
+def _kv_transfer(group: Group) -> KvTransfer | None:
+    planned = group.kv_transfer
+    if planned is None:
+        return None
+    return KvTransfer(
+        connector=planned.connector,
+        backends=planned.backends,
+        transport=planned.transport,
+        side_channel_port=planned.side_channel_port,
+        restart_with_peer=planned.restart_with_peer,
     )
 
 

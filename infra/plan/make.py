@@ -119,7 +119,7 @@ def _decide(request: Request, group: GroupRequest, ports: Ports) -> _Decided:
         deepep=library,
         eplb=group.eplb,
         placement=group.expert_placement_strategy,
-        kv_transfer=kv_transfer(places[0], group.kv_transfer, held, backend.chosen),
+        kv_transfer=kv_transfer(places[0], group.kv_transfer, held),
         gpu_memory_utilization=_utilization(group, gpus=instance.gpu_count > 0),
         enforce_eager=eager,
         cudagraph_mode=_graph_mode(group, backend, eager=eager),
@@ -244,7 +244,8 @@ def _weights(request: Request) -> Weights:
 
 def _software(request: Request, launch: Launch, tag: str | None) -> SoftwarePlan:
     if not launch.group.has_gpus:
-        return software.on_cpu(request.vllm.python, request.vllm.version)
+        transfers = launch.kv_transfer is not None
+        return software.on_cpu(request.vllm.python, request.vllm.version, transfers_kv=transfers)
     needs = software.Needs(
         release=launch.release,
         instance=launch.group.instance_type,

@@ -69,6 +69,7 @@ class KvTransferOptions:
     kv_lease_duration: int | None = None
     num_threads: int | None = None
     side_channel_port: int | None = None
+    restart_with_peer: bool | None = None
 
 
 @dataclass(frozen=True)

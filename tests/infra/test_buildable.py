@@ -25,6 +25,11 @@ def test_what_can_be_built_has_no_faults():
     buildable.require(settings.from_mapping(GOOD, "dev"))
 
 
+def test_prefill_and_decode_groups_on_cpu_types_can_be_built():
+    sides = {role: GOOD["groups"]["serve"] | {"role": role} for role in ("prefill", "decode")}
+    assert not faults_of(groups=sides)
+
+
 NOT_BUILT = [
     ({"model": {"name": "a/b", "source": "hf"}}, "model.source", "folder of this machine"),
     ({"model": {"name": "a/b", "source": "s3://b/m"}}, "model.source", "weights from s3://b/m"),
@@ -36,7 +41,6 @@ NOT_BUILT = [
     ({"endpoint": {"exposure": "public"}}, "endpoint.exposure", "exposure: private"),
     ({"endpoint": {"tls": {"domain": "moe.example"}}}, "endpoint.tls", "TLS"),
     ({"ttl": "4h"}, "ttl", "leave it out"),
-    ({"groups": group(role="decode")}, "groups.serve.role", "decode groups and their router"),
     ({"groups": group(instance_type="p5en.48xlarge")}, "groups.serve.instance_type", "GPU nodes"),
     ({"groups": group(load_balancing="hybrid")}, "groups.serve.load_balancing", "internal"),
     ({"groups": group(tensor_parallel_size=2)}, "groups.serve.tensor_parallel_size", "1"),
@@ -55,6 +59,6 @@ def test_plannable_and_not_built_yet(changes: dict[str, Any], key: str, said: st
 
 
 def test_all_of_them_come_at_once():
-    given = {"ttl": "4h", "capacity": {"kind": "reserve"}, "groups": group(role="prefill")}
+    given = {"ttl": "4h", "capacity": {"kind": "reserve"}, "groups": group(eplb={})}
     with pytest.raises(SettingsError, match="3 faults"):
         buildable.require(settings.from_mapping(GOOD | given, "dev"))
