@@ -40,7 +40,10 @@ class Experts:
 
 @dataclass(frozen=True)
 class Found:
-    """What the node found on itself."""
+    """What the node found on itself.
+
+    kv_transport: what carries KV, by the role's own words (`UCX tcp/ens5`).
+    """
 
     hostname: str = ""
     cpus: int = 0
@@ -50,6 +53,7 @@ class Found:
     distributions: dict[str, str] | None = None
     all2all_backend: str | None = None
     experts: tuple[Experts, ...] = ()
+    kv_transport: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class ProbeReport:
 
 @dataclass(frozen=True)
 class MemberReport:
-    """How the primary sees one member."""
+    """How the primary sees one member. kv_fault: why its KV doesn't move as planned."""
 
     name: str
     instance_id: str
@@ -82,6 +86,7 @@ class MemberReport:
     phase: MemberPhase
     generation: int
     heard_at: float
+    kv_fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,7 @@ class GroupReport:
     """The group as its primary holds it; only in the primary's status.
 
     waiting_for: why this generation has not been started yet, one sentence each.
+    kv_fault: why the primary's own KV doesn't move as planned; empty where it does.
     """
 
     revision: str
@@ -110,6 +116,7 @@ class GroupReport:
     probes: tuple[ProbeReport, ...] = ()
     restarts: tuple[Restart, ...] = ()
     waiting_for: tuple[str, ...] = ()
+    kv_fault: str = ""
 
 
 @dataclass(frozen=True)

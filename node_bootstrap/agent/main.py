@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from node_bootstrap import runner
-from node_bootstrap.agent import logs
+from node_bootstrap.agent import logs, transport
 from node_bootstrap.agent.desk import Desk
 from node_bootstrap.agent.headless import Headless
 from node_bootstrap.agent.notify import notify
 from node_bootstrap.agent.preparer import Preparer, Progress, Tools
 from node_bootstrap.agent.primary import Primary
-from node_bootstrap.agent.protocol import Directive, Heartbeat, Pair, RoleView
+from node_bootstrap.agent.protocol import Directive, Heartbeat, Pair, RestartOrder, RoleView
 from node_bootstrap.agent.report import Reporter, StatusCollector
 from node_bootstrap.agent.role import Supervisor, tail
 from node_bootstrap.agent.role_facts import RoleReader
@@ -114,20 +114,23 @@ class Agent:
         started = role.started
         running = role.state == "running"
         prepared = progress.prepared.revision if progress.prepared else ""
+        kv_fault = self._kv_fault() if running else ""
         return Status(
             schema=SCHEMA,
             node=self._config.node,
             instance_id=self._identity.instance_id,
             boot_id=self._identity.boot_id,
             updated_at=time.time(),
-            phase=progress.phase,
+            phase="failed" if kv_fault else progress.phase,
             steps=progress.steps,
             archive_sha256=self._archive,
             revision=started.revision if running and started else prepared,
             generation=started.generation if started else 0,
             running=running,
             found=self._reader.found(progress.found),
-            fault=_fault(progress, desk, started),
+            fault=Fault(self._reader.kv()[1], kv_fault, started.generation if started else 0)
+            if kv_fault and not progress.fault
+            else _fault(progress, desk, started),
             group=self._group(),
             booted_at=self._identity.booted_at,
             agent_started_at=self._started_at,
@@ -147,7 +150,8 @@ class Agent:
             self._listen(progress.assignment)
             self._desk.tick()
             self._reader.read(
-                self._desk.role.started if self._desk.role.state == "running" else None
+                self._desk.role.started if self._desk.role.state == "running" else None,
+                moves_kv=progress.assignment.kv_transfer is not None,
             )
         self._reporter.submit(self.status())
 
@@ -159,6 +163,7 @@ class Agent:
             secret=self._secret,
             why_unprepared=self._why_unprepared,
             read_tail=self._read_tail,
+            kv_fault=self._kv_fault,
         )
         if assignment.position == "primary":
             return Primary(assignment, desk, self._places, self._identity)
@@ -178,7 +183,7 @@ class Agent:
         registry.register(StatusCollector(self.status))
         address = (assignment.hardware.private_ip, assignment.agent_port)
         try:
-            answers = Answers(self._token, self._hear, self._group, registry)
+            answers = Answers(self._token, self._hear, self._group, registry, self._order)
             self._server = AgentServer(address, answers)
         except OSError as error:  # the address may still be on its way (DHCP)
             if str(error) != self._server_error:
@@ -191,6 +196,18 @@ class Agent:
         answer = self._desk.hear(beat)
         self._wake.set()  # it may have been the last one to wait for
         return answer
+
+    def _order(self, order: RestartOrder) -> bool:
+        if not isinstance(self._desk, Primary):
+            return False
+        self._desk.order(order)
+        self._wake.set()
+        return True
+
+    def _kv_fault(self) -> str:
+        assignment = self._preparer.progress.assignment
+        planned = assignment.kv_transfer if assignment else None
+        return transport.fault(planned, self._reader.kv()[0]) if planned else ""
 
     def _group(self) -> GroupReport | None:
         return self._desk.report() if isinstance(self._desk, Primary) else None
