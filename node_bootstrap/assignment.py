@@ -21,6 +21,7 @@ The plan knows the address; only the node knows how its kernel names the interfa
 """
 
 Role = Literal["serve", "prefill", "decode"]
+NodeRole = Literal["serve", "prefill", "decode", "gateway"]
 Position = Literal["primary", "headless"]
 
 
@@ -131,6 +132,78 @@ class KvTransfer:
 
 
 @dataclass(frozen=True)
+class GatewayGroup:
+    """One replica of a group, as the gateway routes to it.
+
+    urls: of its APIs, `http://address:port`. members: all its nodes, the primary first.
+    """
+
+    name: str
+    role: Role
+    urls: tuple[str, ...]
+    ranks: int
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class GatewayKey:
+    """One API key, by the digest of it alone.
+
+    expires_at: ISO 8601 with an offset; refused from then on. models: that it may ask for; None:
+    all. requests_per_minute: None: as many as come.
+    """
+
+    name: str
+    sha256: str
+    expires_at: str | None = None
+    models: tuple[str, ...] | None = None
+    requests_per_minute: int | None = None
+
+
+@dataclass(frozen=True)
+class GatewayTls:
+    """names: DNS names and addresses of the certificate. issuer: who signs it."""
+
+    names: tuple[str, ...]
+    issuer: Literal["internal", "acme"]
+
+
+@dataclass(frozen=True)
+class GatewayLimits:
+    """What a request may cost before it is refused.
+
+    body_bytes: of the request. request_seconds: to the first byte of the answer.
+    wait_seconds, waiting_requests: while no router can take requests, so many wait for so long.
+    drain_seconds: how long a router that was replaced may end what it has begun.
+    """
+
+    body_bytes: int
+    request_seconds: float
+    wait_seconds: float
+    waiting_requests: int
+    drain_seconds: float
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """What the gateway runs. port: the one that clients reach.
+
+    router_argv: without addresses, which follow from the groups that are proven.
+    tls: None: plain HTTP. ca_key: S3 key that the certificate of the gateway's own authority
+    is put to. packages: Debian packages that must be there -> version, `*` for any.
+    """
+
+    port: int
+    groups: tuple[GatewayGroup, ...]
+    keys: tuple[GatewayKey, ...]
+    router_argv: tuple[str, ...]
+    tls: GatewayTls | None
+    ca_key: str
+    packages: dict[str, str]
+    limits: GatewayLimits
+
+
+@dataclass(frozen=True)
 class Assignment:
     """All that one node is told.
 
@@ -138,7 +211,7 @@ class Assignment:
     argv, env: the role's process; env values may hold PRIMARY_INTERFACE.
     secret_env: environment variable -> name of the SSM parameter that holds its value.
     agent_token_parameter: SSM parameter with the token that agents show one another.
-    kv_transfer: of a prefill or decode group.
+    kv_transfer: of a prefill or decode group. gateway: of the gateway, which has a role of its own.
     """
 
     schema: int
@@ -147,7 +220,7 @@ class Assignment:
     bucket: str
     node: str
     group: str
-    role: Role
+    role: NodeRole
     position: Position
     revision: str
     archive: Archive
@@ -164,6 +237,7 @@ class Assignment:
     probe: Probe
     limits: Limits
     kv_transfer: KvTransfer | None = None
+    gateway: Gateway | None = None
 
     @property
     def me(self) -> Member:

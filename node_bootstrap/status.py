@@ -120,6 +120,64 @@ class GroupReport:
 
 
 @dataclass(frozen=True)
+class RoutedGroup:
+    """One group as the gateway sees it. routed: the router has it. why: what keeps it out."""
+
+    name: str
+    role: str
+    revision: str
+    generation: int
+    routed: bool
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of what the router has: who was in after it, and what brought it."""
+
+    at: float
+    routed: tuple[str, ...]
+    cause: str
+
+
+@dataclass(frozen=True)
+class PairReport:
+    """A whole completion through one prefill and one decode group, and what it moved.
+
+    prefill, decode: `group revision/generation`, the lives that it is about.
+    """
+
+    prefill: str
+    decode: str
+    ok: bool
+    reason: str
+    seconds: float
+    bytes_moved: int
+    external_hits: int
+    failed_transfers: int
+    at: float
+
+
+@dataclass(frozen=True)
+class GatewayReport:
+    """The gateway as its agent holds it; only in the gateway's status.
+
+    serving: a completion came through front, key check, router and engine. why: what is missing.
+    units: systemd unit -> state. certificate: PEM of the authority that clients need; empty
+    where a public one signs, or without TLS.
+    """
+
+    serving: bool
+    since: float
+    why: str
+    groups: tuple[RoutedGroup, ...]
+    units: dict[str, str]
+    pairs: tuple[PairReport, ...] = ()
+    changes: tuple[Change, ...] = ()
+    certificate: str = ""
+
+
+@dataclass(frozen=True)
 class Status:
     """One node's report. `running`: its vLLM runs, for (revision, generation)."""
 
@@ -139,3 +197,4 @@ class Status:
     group: GroupReport | None = None
     booted_at: float = 0.0
     agent_started_at: float = 0.0
+    gateway: GatewayReport | None = None
