@@ -38,7 +38,7 @@ def main() -> None:
             profile=pulumi.Config("aws").get("profile"),
             settings=settings,
             plan=plan,
-            model=facts.require_folder(),
+            model=facts.folder,
             archive=bootstrap,
         )
     )

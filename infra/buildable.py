@@ -40,28 +40,26 @@ def not_built_yet(settings: Settings) -> list[str]:
 
 def _of_model(settings: Settings) -> Iterator[Fault]:
     model = settings.model
-    if model.source == "hf" or "://" in model.source:
-        yield "model.source", f"weights from {model.source}", "give a folder of this machine"
+    if model.source == "hf":
+        yield "model.source", "weights from Hugging Face", "a folder of this machine, or s3://…"
     if model.revision is not None:
         yield "model.revision", "a revision on Hugging Face", _LEAVE_OUT
 
 
 def _of_vllm(settings: Settings) -> Iterator[Fault]:
+    cpus = sorted(name for name, group in settings.groups.items() if not _gpus(group))
+    if not cpus:
+        return
+    where = f"CPU nodes (groups.{', groups.'.join(cpus)})"
     if settings.vllm.runtime == "container" or settings.vllm.image is not None:
-        yield "vllm.runtime", "containers on nodes", "runtime: venv"
+        yield "vllm.runtime", f"containers on {where}", "runtime: venv"
     if catalog.release(settings.vllm.version).version != CPU_VERSION:
-        what = f"vLLM {settings.vllm.version} on nodes"
+        what = f"vLLM {settings.vllm.version} on {where}"
         yield "vllm.version", what, f"version: {CPU_VERSION}"
 
 
 def _of_account(settings: Settings) -> Iterator[Fault]:
-    network, endpoint = settings.network, settings.endpoint
-    if settings.capacity.kind != "on-demand" or settings.capacity.id is not None:
-        yield "capacity", f"capacity of kind {settings.capacity.kind}", "kind: on-demand"
-    if network.vpc_id is not None:
-        yield "network.vpc_id", "an existing VPC", _LEAVE_OUT
-    if network.subnet_id is not None:
-        yield "network.subnet_id", "an existing subnet", _LEAVE_OUT
+    endpoint = settings.endpoint
     if endpoint.exposure == "public":
         yield "endpoint.exposure", "an endpoint with a public address", "exposure: private"
     if endpoint.tls is not None:
@@ -72,15 +70,19 @@ def _of_account(settings: Settings) -> Iterator[Fault]:
 
 def _of_groups(settings: Settings) -> Iterator[Fault]:
     for name, group in settings.groups.items():
-        for key, what, remedy in _of_group(group):
+        for key, what, remedy in (*_of_group(group), *(() if _gpus(group) else _on_cpus(group))):
             yield f"groups.{name}.{key}", what, remedy
 
 
 def _of_group(group: GroupSettings) -> Iterator[Fault]:
-    if catalog.instance_type(group.instance_type).gpu_count:
-        yield "instance_type", f"GPU nodes ({group.instance_type})", "a CPU type such as c7i.large"
-    if group.load_balancing != "internal":
+    if group.load_balancing == "external" or (
+        group.load_balancing != "internal" and group.nodes > 1
+    ):
+        # The agent of the primary asks every rank through one API, and these have several.
         yield "load_balancing", f"{group.load_balancing} load balancing", "internal"
+
+
+def _on_cpus(group: GroupSettings) -> Iterator[Fault]:
     if group.tensor_parallel_size not in (1, "auto"):
         yield "tensor_parallel_size", "tensor parallelism on CPU types", "1"
     if group.enforce_eager is False:
@@ -89,3 +91,7 @@ def _of_group(group: GroupSettings) -> Iterator[Fault]:
         yield "eplb", "expert load balancing on CPU types", _LEAVE_OUT
     if group.quantization is not None:
         yield "quantization", "quantised experts on CPU types", _LEAVE_OUT
+
+
+def _gpus(group: GroupSettings) -> bool:
+    return catalog.instance_type(group.instance_type).gpu_count > 0

@@ -105,6 +105,17 @@ class NetworkSettings(Section):
     subnet_id: Annotated[
         str | None, Field(pattern=r"^subnet-[0-9a-f]+$", description="an existing subnet of it")
     ] = None
+    public_subnet_id: Annotated[
+        str | None,
+        Field(
+            pattern=r"^subnet-[0-9a-f]+$",
+            description="an existing subnet that the internet reaches, for a public endpoint",
+        ),
+    ] = None
+    nat: Annotated[
+        bool,
+        Field(description="a way out to the internet; without it AWS's own services alone"),
+    ] = False
 
     @field_validator("cidr")
     @classmethod

@@ -22,7 +22,8 @@ The plan knows the address; only the node knows how its kernel names the interfa
 
 Role = Literal["serve", "prefill", "decode"]
 NodeRole = Literal["serve", "prefill", "decode", "gateway"]
-Position = Literal["primary", "headless"]
+Position = Literal["primary", "headless", "secondary"]
+"""secondary: a further node with an API of its own (hybrid and external load balancing)."""
 
 
 def assignment_key(node: str) -> str:
@@ -55,12 +56,30 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Software:
-    """What must be installed: distributions that `python` must have, with exact versions."""
+class Component:
+    """One piece of software. version: exact, or a floor as `>= 580`.
 
-    runtime: Literal["venv"]
+    place: on the host, in the container's image, or in the virtual environment.
+    """
+
+    name: str
+    version: str
+    place: Literal["host", "image", "venv"]
+    source: str
+
+
+@dataclass(frozen=True)
+class Software:
+    """What must be there: distributions that `python` must have, with exact versions.
+
+    image: of the container, where that is the runtime. components: of a GPU node, beside them.
+    """
+
+    runtime: Literal["venv", "container"]
     python: str
     distributions: dict[str, str]
+    image: str | None = None
+    components: tuple[Component, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,13 +92,33 @@ class WeightFile:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A Hugging Face repository that one node copies to the prefix once, for all others.
+
+    token_parameter: SSM parameter with a token that may read it, where it is not public.
+    """
+
+    repository: str
+    revision: str | None
+    token_parameter: str | None
+    node: str
+
+
+@dataclass(frozen=True)
 class Weights:
-    """The model's files in S3 and the folder of the node that they go to."""
+    """The model's files in S3 and the folder of the node that they go to.
+
+    fetch: `files` those that are named, `prefix` all under the prefix, which the node lists,
+        `nothing` where vLLM reads them from S3 by itself.
+    stage: where they come from, if they are not in S3 yet.
+    """
 
     bucket: str
     prefix: str
     destination: str
     files: tuple[WeightFile, ...]
+    fetch: Literal["files", "prefix", "nothing"] = "files"
+    stage: Stage | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from rehearsal.paths import cache_root
 
+KEPT_DAYS = 30
+
 
 def key_of(inputs: Mapping[str, str | bytes]) -> str:
     """Twelve hex digits that change when any input does."""
@@ -43,10 +45,12 @@ def artifact(
 
     Two processes that want the same artifact build it once: the second one waits.
     A folder's path while it is built is the one it keeps, so that absolute paths may be in it.
+    One of the same kind that nobody has asked for in KEPT_DAYS goes when another is built.
     """
     folder = cache_root() / f"{kind}-{key_of(inputs)}"
     done = folder / ".complete"
     if done.exists():
+        done.touch()
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_suffix(".lock")):
@@ -57,7 +61,18 @@ def artifact(
         with progress(f"building {kind}", usual_seconds):
             build(folder)
         done.touch()
+    _drop_unused(folder)
     return folder
+
+
+def _drop_unused(built: Path) -> None:
+    """Remove what another input once made and no checkout uses any more: gigabytes each."""
+    kind = built.name.rpartition("-")[0]
+    oldest = time.time() - KEPT_DAYS * 24 * 3600
+    for done in built.parent.glob(f"{kind}-{'[0-9a-f]' * 12}/.complete"):
+        if done.stat().st_mtime < oldest:
+            shutil.rmtree(done.parent)
+            done.parent.with_suffix(".lock").unlink(missing_ok=True)
 
 
 @contextmanager

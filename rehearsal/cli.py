@@ -17,6 +17,7 @@ from rehearsal import engine, machine
 from rehearsal.driver import account_process, plugin, recovery, session, stackfile, teardown
 from rehearsal.driver.errors import DriverError
 from rehearsal.driver.nodes import instance_of
+from rehearsal.driver.turn import turn
 from rehearsal.image import model, rootfs, vllm
 from rehearsal.machine.interface import MachineError
 from rehearsal.paths import home
@@ -58,18 +59,19 @@ def up(*, stack: Stack = DEFAULT, boot: Boot = True, provider: Provider = "ours"
     """Bring the stack up on this machine and show how to ask its model something."""
     source = stackfile.read(stacks(), stack)
     found = session.prepare(source, boot=boot)
-    work = session.connect(home(), stack, found, provider, wait=boot)
-    account_process.set_boot(work.endpoint, enabled=boot)
-    if recovery.needed(work.pulumi):
-        recovery.recover(work.pulumi, work.aws)
-    work.pulumi.select()
-    marker = recovery.begin(work.pulumi)
-    if work.pulumi.run("up", "--refresh", "--yes", "--skip-preview") != 0:
-        raise DriverError(
-            f"The stack {stack} is not up: see above. `make up` goes on from there, "
-            "`make down` takes away what was made."
-        )
-    marker.unlink()
+    with turn(home()):
+        work = session.connect(home(), stack, found, provider, wait=boot)
+        account_process.set_boot(work.endpoint, enabled=boot)
+        if recovery.needed(work.pulumi):
+            recovery.recover(work.pulumi, work.aws)
+        work.pulumi.select()
+        marker = recovery.begin(work.pulumi)
+        if work.pulumi.run("up", "--refresh", "--yes", "--skip-preview") != 0:
+            raise DriverError(
+                f"The stack {stack} is not up: see above. `make up` goes on from there, "
+                "`make down` takes away what was made."
+            )
+        marker.unlink()
     print(work.pulumi.ask("stack", "output", "--stack", stack), end="")
     if boot:
         print(how_to_ask(stack, str(source.model.get("name", ""))))
@@ -79,26 +81,28 @@ def up(*, stack: Stack = DEFAULT, boot: Boot = True, provider: Provider = "ours"
 def preview(stack: Stack = DEFAULT, provider: Provider = "ours") -> None:
     """Show what `up` would change."""
     found = session.prepare(stackfile.read(stacks(), stack), boot=False)
-    work = session.connect(home(), stack, found, provider)
-    if recovery.needed(work.pulumi):
-        recovery.recover(work.pulumi, work.aws)
-    work.pulumi.select()
-    if work.pulumi.run("preview", "--refresh") != 0:
-        raise DriverError("The preview failed: see above. Nothing was changed.")
+    with turn(home()):
+        work = session.connect(home(), stack, found, provider)
+        if recovery.needed(work.pulumi):
+            recovery.recover(work.pulumi, work.aws)
+        work.pulumi.select()
+        if work.pulumi.run("preview", "--refresh") != 0:
+            raise DriverError("The preview failed: see above. Nothing was changed.")
 
 
 @app.command()
 def down(stack: Stack = DEFAULT, provider: Provider = "ours") -> None:
     """Destroy the stack, end the rehearsal with its last stack, and prove that nothing is left."""
     place = home()
-    if not place.root.exists():
-        print(f"The stack {stack} has nothing here: there is no rehearsal in {place.root}.")
-        teardown.sweep(place)
-        return
-    if engine.read_endpoint(place) is not None:
-        found = session.Prepared(engine.ensure(), hardware=None)
-        teardown.destroy(session.connect(place, stack, found, provider))
-    teardown.end_rehearsal(place)
+    with turn(place):
+        if not place.root.exists():
+            print(f"The stack {stack} has nothing here: there is no rehearsal in {place.root}.")
+            teardown.sweep(place)
+            return
+        if engine.read_endpoint(place) is not None:
+            found = session.Prepared(engine.ensure(), hardware=None)
+            teardown.destroy(session.connect(place, stack, found, provider))
+        teardown.end_rehearsal(place)
 
 
 @app.command()

@@ -15,6 +15,7 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
+StackArgument = Annotated[str, typer.Argument(help="Name of the stack.")]
 StackOption = Annotated[str, typer.Option("--stack", "-s", help="Name of the stack.")]
 RegionOption = Annotated[str | None, typer.Option(help="AWS region; the stack file's by default.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -77,6 +78,25 @@ def check(
 ) -> None:
     """Say what would go wrong. Exit status 1 on an error, 2 if the settings can't be read."""
     from infra.cli import check as command  # noqa: PLC0415 - see the module's docstring
+
+    with _errors_as_sentences():
+        sys.exit(command.run(stack, file, model_config, as_json=json_))
+
+
+@app.command()
+def preflight(
+    stack: StackArgument = "rehearsal",
+    *,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="A stack file or a settings file.")
+    ] = None,
+    model_config: Annotated[
+        Path | None, typer.Option(help="The model's config.json, instead of the settings' own.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Ask the account what it would refuse. Reads alone. Exit status 1 if anything fails."""
+    from infra.cli import preflight as command  # noqa: PLC0415 - see the module's docstring
 
     with _errors_as_sentences():
         sys.exit(command.run(stack, file, model_config, as_json=json_))

@@ -12,9 +12,9 @@ from node_bootstrap.assignment import (
     SCHEMA,
     Archive,
     Assignment,
+    Component,
     KvTransfer,
     Member,
-    Position,
     Software,
     Weights,
     with_revision,
@@ -27,6 +27,20 @@ if TYPE_CHECKING:
 def model_prefix(model_name: str) -> str:
     """S3 prefix of a model's files; ends with a slash."""
     return f"models/{model_name}/"
+
+
+@dataclass(frozen=True)
+class S3Location:
+    """A model in S3. prefix: ends with a slash."""
+
+    bucket: str
+    prefix: str
+
+
+def s3_location(source: str) -> S3Location:
+    """Bucket and prefix of an `s3://bucket/prefix`; without a prefix it is empty."""
+    bucket, _, prefix = source.removeprefix("s3://").partition("/")
+    return S3Location(bucket, f"{prefix.rstrip('/')}/" if prefix.rstrip("/") else "")
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,7 @@ def fill(text: str, nodes: tuple[Node, ...], addresses: Mapping[str, str]) -> st
 
 
 def _one(plan: Plan, group: Group, node: Node, place: Place) -> Assignment:
-    addresses, model = place.addresses, plan.model
+    addresses = place.addresses
     return Assignment(
         schema=SCHEMA,
         stack=plan.stack,
@@ -67,11 +81,11 @@ def _one(plan: Plan, group: Group, node: Node, place: Place) -> Assignment:
         node=node.name,
         group=group.name,
         role=group.role,
-        position=_position(node),
+        position=node.position,
         revision="",
         archive=place.archive,
         members=tuple(
-            Member(n.name, addresses[n.name], _position(n), n.first_rank, n.ranks)
+            Member(n.name, addresses[n.name], n.position, n.first_rank, n.ranks)
             for n in group.nodes
         ),
         agent_port=plan.ports.agent,
@@ -81,9 +95,7 @@ def _one(plan: Plan, group: Group, node: Node, place: Place) -> Assignment:
         env={k: fill(v, group.nodes, addresses) for k, v in node.env.items()},
         secret_env=node.secret_env,
         software=_software(node),
-        weights=Weights(
-            place.bucket, model_prefix(model.name), model_folder(model.name), model.files
-        ),
+        weights=_weights(plan, place),
         hardware=dataclasses.replace(node.hardware, private_ip=addresses[node.name]),
         probe=plan.probe,
         limits=plan.limits,
@@ -104,15 +116,22 @@ def _kv_transfer(group: Group) -> KvTransfer | None:
     )
 
 
-def _position(node: Node) -> Position:
-    """Nodes know primaries and headless nodes: a further API per node is not built yet."""
-    if node.position == "secondary":
-        raise NotImplementedError(f"{node.name}: hybrid or external load balancing on nodes")
-    return node.position
-
-
 def _software(node: Node) -> Software:
     software = node.software
-    if software.runtime != "venv":
-        raise NotImplementedError(f"{node.name}: containers on nodes")
-    return Software("venv", software.python, software.distributions)
+    components = tuple(Component(c.name, c.version, c.place, c.source) for c in software.components)
+    return Software(
+        software.runtime, software.python, software.distributions, software.image, components
+    )
+
+
+def _weights(plan: Plan, place: Place) -> Weights:
+    """Files of this machine are uploaded to the stack's bucket; those in S3 stay where they are."""
+    model = plan.model
+    destination = model_folder(model.name)
+    if not model.source.startswith("s3://"):
+        return Weights(place.bucket, model_prefix(model.name), destination, model.files)
+    where = s3_location(model.source)
+    # vLLM that was given the s3:// address streams the weights; a folder has to be filled first.
+    streamed = any(model.source in node.argv for node in plan.nodes)
+    fetch = "nothing" if streamed else "prefix"
+    return Weights(where.bucket, where.prefix, destination, (), fetch)

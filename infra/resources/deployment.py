@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 
+from infra import catalog
 from infra.archive import BuiltArchive
 from infra.model import ModelFolder
 from infra.names import NODE_TAG, STACK_TAG, bucket_name, iam_path
-from infra.plan.assignments import Place, assignments
+from infra.plan.assignments import Place, assignments, s3_location
 from infra.plan.plan import Node, Plan, agent_token_parameter, api_key_parameter
 from infra.readiness import Deployment, ExpectedGroup, ExpectedNode
-from infra.resources import zones
+from infra.resources import outputs, zones
+from infra.resources.capacity import Capacity, CapacityArgs, Launching, gpu_nodes
+from infra.resources.existing import existing
+from infra.resources.images import Image, image
 from infra.resources.network import Network, NetworkArgs
 from infra.resources.nodes import Address, AddressArgs, NodeArgs, NodeInstance
 from infra.resources.record import Record, RecordArgs
+from infra.resources.refusals import Refusals
 from infra.resources.storage import Storage, StorageArgs
 from infra.settings import Settings
 from node_bootstrap.assignment import Assignment
 from node_bootstrap.jsondata import to_json
 
-IMAGE_PARAMETER = "/aws/service/debian/release/13/latest/amd64"
-IMAGE_ROOT_DEVICE = "/dev/xvda"
-
 
 @dataclass(frozen=True)
 class StackArgs:
-    """All that a stack is made from. profile: of the AWS credentials, if the config names one."""
+    """All that a stack is made from.
+
+    profile: of the AWS credentials, if the config names one.
+    model: None where the weights are not on this machine.
+    """
 
     region: str
     profile: str | None
     settings: Settings
     plan: Plan
-    model: ModelFolder
+    model: ModelFolder | None
     archive: BuiltArchive
 
 
@@ -52,22 +58,40 @@ class Stack:
             profile=args.profile,
             default_tags=aws.ProviderDefaultTagsArgs(tags=self._tags),
         )
+        self._offered = self._zones_of_types()
         self.network = self._make_network()
-        self.storage = self._make_storage()
+        self._refusals = self._make_refusals()
+        self.capacity = self._make_capacity()
+        # Nothing that is billed comes before the capacity that it is for.
+        reserved = (
+            [self.capacity] if self.capacity and self._plan.capacity.kind == "reserve" else []
+        )
+        self.network.open(after=reserved)
+        self.storage = self._make_storage(reserved)
         self.addresses = self._make_addresses()
         self.nodes = self._make_nodes()
         self.record = self._make_record()
 
     def outputs(self) -> dict[str, Any]:
         """What `pulumi stack output` shows."""
+        region, profile = self._args.region, self._args.profile
+        first, port = self._plan.groups[0].primary.name, self._plan.ports.api
         return {
             "endpoint": self._endpoint(),
-            "api_key": self.storage.parameters[api_key_parameter(self._args.plan.stack)].value,
-            "groups": {group.name: self._group_outputs(group.nodes) for group in self._plan.groups},
+            "api_key": self.storage.parameters[api_key_parameter(self._plan.stack)].value,
+            "groups": outputs.groups(
+                self._plan, {n: a.private_ip for n, a in self.addresses.items()}, None
+            ),
             "connect": {
-                name: node.instance_id.apply(self._session_command)
-                for name, node in self.nodes.items()
+                "endpoint": self.nodes[first].instance_id.apply(
+                    lambda id_: outputs.forward(id_, port, region, profile)
+                ),
+                **{
+                    name: node.instance_id.apply(lambda id_: outputs.session(id_, region, profile))
+                    for name, node in self.nodes.items()
+                },
             },
+            "hourly_cost": outputs.hourly_cost(self._plan),
             "record": self.record.uri,
             "bucket": self.storage.bucket_name,
             "vpc_id": self.network.vpc_id,
@@ -80,53 +104,86 @@ class Stack:
     def _options(self, *after: pulumi.Resource) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(provider=self._provider, depends_on=list(after))
 
-    def _make_network(self) -> Network:
-        settings = self._args.settings
-        pinned = settings.network.zone != "auto"
-        return Network(
-            NetworkArgs(
-                region=self._args.region,
-                cidr=settings.network.cidr,
-                zone=settings.network.zone if pinned else self._zone(),
-                zone_pinned=pinned,
-                api_port=self._plan.ports.api,
-                allowed_cidrs=settings.endpoint.allowed_cidrs,
-            ),
-            self._options(),
-        )
+    @property
+    def _types(self) -> list[str]:
+        return sorted({node.instance_type for node in self._plan.nodes})
 
-    def _zone(self) -> pulumi.Output[str]:
-        types = sorted({node.instance_type for node in self._plan.nodes})
-        offered = aws.ec2.get_instance_type_offerings_output(
+    @property
+    def _look_up(self) -> pulumi.InvokeOutputOptions:
+        return pulumi.InvokeOutputOptions(provider=self._provider)
+
+    def _zones_of_types(self) -> pulumi.Output[Mapping[str, Sequence[str]]]:
+        types = self._types
+        found = aws.ec2.get_instance_type_offerings_output(
             location_type="availability-zone",
             filters=[
                 aws.ec2.GetInstanceTypeOfferingsFilterArgs(name="instance-type", values=types)
             ],
-            opts=pulumi.InvokeOutputOptions(provider=self._provider),
+            opts=self._look_up,
         )
-        return offered.apply(
-            lambda found: zones.choose(
-                types, list(zip(found.instance_types, found.locations, strict=True))
+        return found.apply(
+            lambda answer: zones.by_type(
+                types, zip(answer.instance_types, answer.locations, strict=True)
             )
         )
 
-    def _make_storage(self) -> Storage:
-        account = aws.get_caller_identity_output(
-            opts=pulumi.InvokeOutputOptions(provider=self._provider)
-        ).account_id
+    def _make_network(self) -> Network:
+        settings = self._args.settings
+        network = settings.network
+        pinned = network.zone != "auto"
+        return Network(
+            NetworkArgs(
+                region=self._args.region,
+                cidr=network.cidr,
+                zone=network.zone if pinned else self._offered.apply(zones.choose),
+                zone_pinned=pinned,
+                api_port=self._plan.ports.api,
+                allowed_cidrs=settings.endpoint.allowed_cidrs,
+                nat=network.nat,
+                public_subnet=settings.endpoint.exposure == "public",
+                existing=existing(network, self._types, self._offered, self._look_up),
+            ),
+            self._options(),
+        )
+
+    def _make_refusals(self) -> Refusals:
+        types = {node.name: node.instance_type for node in self._plan.nodes}
+        types |= {kind: kind for kind in self._types}
+        return Refusals(self._plan.capacity.kind, types, self.network.zone, self._offered)
+
+    def _make_capacity(self) -> Capacity | None:
+        """None where EC2's own defaults are what is wanted: On-Demand, wherever there is room."""
+        capacity, nodes = self._plan.capacity, gpu_nodes(self._plan)
+        if not self._plan.placement_group and (capacity.kind == "on-demand" or not nodes):
+            return None
+        return Capacity(
+            CapacityArgs(
+                kind=capacity.kind,
+                id=capacity.id,
+                zone=self.network.zone,
+                nodes=nodes,
+                placement_group=self._plan.placement_group,
+                refusals=self._refusals,
+            ),
+            self._options(),
+        )
+
+    def _make_storage(self, after: Sequence[pulumi.Resource]) -> Storage:
+        account = aws.get_caller_identity_output(opts=self._look_up).account_id
+        model = self._args.model
         return Storage(
             StorageArgs(
                 bucket_name=account.apply(lambda id_: bucket_name(self._plan.stack, id_)),
                 archive=self._args.archive,
                 model_name=self._plan.model.name,
-                model_folder=self._args.model.folder,
-                model_files=self._args.model.files,
+                model_folder=model.folder if model else None,
+                model_files=model.files if model else (),
                 secret_parameters=(
                     agent_token_parameter(self._plan.stack),
                     api_key_parameter(self._plan.stack),
                 ),
             ),
-            self._options(),
+            self._options(*after),
         )
 
     def _make_addresses(self) -> dict[str, Address]:
@@ -139,6 +196,7 @@ class Stack:
                     node=node.name,
                     subnet_id=self.network.subnet_id,
                     security_group_ids=[members, access] if node.name in primaries else [members],
+                    efa=node.network_interfaces[0].interface_type == "efa",
                 ),
                 self._options(),
             )
@@ -157,48 +215,53 @@ class Stack:
         ).apply(fill_in)
 
     def _make_nodes(self) -> dict[str, NodeInstance]:
-        image, root_device = self._image()
         told = self._assignments()
         # Weights are uploaded before any node starts: a GPU node that waits for them is billed.
-        ready = self._options(self.network, self.storage)
+        first = [self.network, self.storage, *([self.capacity] if self.capacity else [])]
         return {
-            node.name: NodeInstance(
-                NodeArgs(
-                    node=node,
-                    region=self._args.region,
-                    image_id=image,
-                    image_pinned=self._args.settings.ami is not None,
-                    root_device_name=root_device,
-                    interface_id=self.addresses[node.name].interface_id,
-                    bucket_name=self.storage.bucket_name,
-                    bucket_arn=self.storage.bucket_arn,
-                    parameter_arns=[
-                        self.storage.parameters[name].arn
-                        for name in (
-                            agent_token_parameter(self._plan.stack),
-                            *node.secret_env.values(),
-                        )
-                    ],
-                    assignment=told.apply(lambda every, name=node.name: to_json(every[name])),
-                    iam_path=iam_path(self._plan.stack),
-                    tags={**self._tags, NODE_TAG: node.name},
-                ),
-                ready,
-            )
-            for node in self._plan.nodes
+            node.name: NodeInstance(self._node_args(node, pictured, told), self._options(*first))
+            for pictured, nodes in self._by_image()
+            for node in nodes
         }
 
-    def _image(self) -> tuple[pulumi.Input[str], pulumi.Input[str]]:
-        """(AMI, name of its root device): the user's, or the newest Debian 13."""
-        options = pulumi.InvokeOutputOptions(provider=self._provider)
-        named = self._args.settings.ami
-        if named is None:
-            newest = aws.ssm.get_parameter_output(name=IMAGE_PARAMETER, opts=options)
-            return newest.value, IMAGE_ROOT_DEVICE
-        image = aws.ec2.get_ami_output(
-            filters=[aws.ec2.GetAmiFilterArgs(name="image-id", values=[named])], opts=options
+    def _by_image(self) -> list[tuple[Image, list[Node]]]:
+        """Nodes of one kind share an image, and the look-ups that it takes."""
+        kinds: dict[tuple[bool, bool], list[Node]] = {}
+        for node in self._plan.nodes:
+            gpus = catalog.instance_type(node.instance_type).gpu_count > 0
+            kinds.setdefault((gpus, node.software.runtime == "container"), []).append(node)
+        named, options = self._args.settings.ami, self._look_up
+        return [
+            (image(named, gpus=gpus, containers=containers, options=options), nodes)
+            for (gpus, containers), nodes in kinds.items()
+        ]
+
+    def _node_args(
+        self, node: Node, pictured: Image, told: pulumi.Output[dict[str, Assignment]]
+    ) -> NodeArgs:
+        stack, source = self._plan.stack, self._plan.model.source
+        return NodeArgs(
+            node=node,
+            region=self._args.region,
+            image=pictured,
+            interface_id=self.addresses[node.name].interface_id,
+            subnet_id=self.network.subnet_id,
+            members_id=self.network.members_id,
+            bucket_name=self.storage.bucket_name,
+            bucket_arn=self.storage.bucket_arn,
+            parameter_arns=[
+                self.storage.parameters[name].arn
+                for name in (agent_token_parameter(stack), *node.secret_env.values())
+            ],
+            assignment=told.apply(lambda every: to_json(every[node.name])),
+            iam_path=iam_path(stack),
+            tags={**self._tags, NODE_TAG: node.name},
+            launching=(
+                self.capacity.launching(node.instance_type) if self.capacity else Launching()
+            ),
+            refusals=self._refusals,
+            model=s3_location(source) if source.startswith("s3://") else None,
         )
-        return named, image.root_device_name
 
     def _make_record(self) -> Record:
         deployment = pulumi.Output.all(
@@ -220,20 +283,6 @@ class Stack:
         primary = self._plan.groups[0].primary.name
         port = self._plan.ports.api
         return self.addresses[primary].private_ip.apply(lambda ip: f"http://{ip}:{port}/v1")
-
-    def _group_outputs(self, nodes: tuple[Node, ...]) -> dict[str, Any]:
-        primary, *headless = (self.addresses[node.name].private_ip for node in nodes)
-        port = self._plan.ports.api
-        return {
-            "primary_address": primary,
-            "headless_addresses": headless,
-            "metrics_address": primary.apply(lambda ip: f"http://{ip}:{port}/metrics"),
-        }
-
-    def _session_command(self, instance_id: str) -> str:
-        profile = f" --profile {self._args.profile}" if self._args.profile else ""
-        region = self._args.region
-        return f"aws ssm start-session --target {instance_id} --region {region}{profile}"
 
 
 def expected(

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_aws as aws
 
+from infra.plan.assignments import S3Location
 from infra.plan.plan import Node
-from infra.resources import policies
-from node_bootstrap import user_data
+from infra.resources import launches, policies
+from infra.resources.capacity import Launching
+from infra.resources.images import Image
+from infra.resources.refusals import Refusals
 from node_bootstrap.assignment import assignment_key
 
 CREATE_TIMEOUT, DELETE_TIMEOUT = "30m", "40m"
 """The provider's own 10 and 20 minutes are too short for large GPU types."""
 
-ROOT_VOLUME_GIB = 30
-
 
 @dataclass(frozen=True)
 class AddressArgs:
-    """Where a node's primary interface goes."""
+    """Where a node's primary interface goes. efa: it is the only one, and carries EFA too."""
 
     node: str
     subnet_id: pulumi.Input[str]
     security_group_ids: Sequence[pulumi.Input[str]]
+    efa: bool = False
 
 
 class Address(pulumi.ComponentResource):
@@ -45,6 +45,7 @@ class Address(pulumi.ComponentResource):
             name,
             subnet_id=args.subnet_id,
             security_groups=list(args.security_group_ids),
+            interface_type="efa" if args.efa else None,
             description=f"Primary interface of {args.node}",
             tags={"Name": args.node},
             opts=pulumi.ResourceOptions(parent=self),
@@ -57,22 +58,28 @@ class Address(pulumi.ComponentResource):
 class NodeArgs:
     """What one node is made from.
 
+    interface_id: of its primary interface. subnet_id, members_id: of all others.
     parameter_arns: SSM parameters that its assignment names.
-    assignment: its assignment as JSON. image_pinned: the user named the AMI, so a change counts.
+    assignment: its assignment as JSON.
+    launching: where its capacity comes from; refusals: what is said where there is none.
+    model: the weights that it reads, where they aren't in the stack's bucket.
     """
 
     node: Node
     region: str
-    image_id: pulumi.Input[str]
-    image_pinned: bool
-    root_device_name: pulumi.Input[str]
+    image: Image
     interface_id: pulumi.Input[str]
+    subnet_id: pulumi.Input[str]
+    members_id: pulumi.Input[str]
     bucket_name: pulumi.Input[str]
     bucket_arn: pulumi.Input[str]
     parameter_arns: Sequence[pulumi.Input[str]]
     assignment: pulumi.Input[str]
     iam_path: str
     tags: dict[str, str]
+    launching: Launching
+    refusals: Refusals
+    model: S3Location | None = None
 
 
 class NodeInstance(pulumi.ComponentResource):
@@ -107,6 +114,7 @@ class NodeInstance(pulumi.ComponentResource):
                 # A node reads its assignment with its own role in its first seconds.
                 depends_on=[assignment, policy],
                 custom_timeouts=pulumi.CustomTimeouts(create=CREATE_TIMEOUT, delete=DELETE_TIMEOUT),
+                hooks=args.refusals.binding,
             ),
         )
         self.instance_id = instance.id
@@ -124,7 +132,7 @@ class NodeInstance(pulumi.ComponentResource):
             opts=self._child(),
         )
         document = pulumi.Output.all(args.bucket_arn, *args.parameter_arns).apply(
-            lambda arns: policies.node(arns[0], self._name, arns[1:])
+            lambda arns: policies.node(arns[0], self._name, arns[1:], args.model)
         )
         policy = aws.iam.RolePolicy(self._name, role=role.id, policy=document, opts=self._child())
         profile = aws.iam.InstanceProfile(
@@ -133,50 +141,34 @@ class NodeInstance(pulumi.ComponentResource):
         return profile, policy
 
     def _template(self, args: NodeArgs, profile: aws.iam.InstanceProfile) -> aws.ec2.LaunchTemplate:
+        containers = args.node.software.runtime == "container"
+        way, layout = args.launching, args.node.network_interfaces
         return aws.ec2.LaunchTemplate(
             self._name,
-            image_id=args.image_id,
+            image_id=args.image.id,
             instance_type=args.node.instance_type,
             iam_instance_profile=aws.ec2.LaunchTemplateIamInstanceProfileArgs(arn=profile.arn),
-            network_interfaces=[
-                aws.ec2.LaunchTemplateNetworkInterfaceArgs(
-                    network_card_index=0,
-                    device_index=0,
-                    network_interface_id=args.interface_id,
-                    delete_on_termination="false",
-                )
-            ],
-            block_device_mappings=[
-                aws.ec2.LaunchTemplateBlockDeviceMappingArgs(
-                    device_name=args.root_device_name,
-                    ebs=aws.ec2.LaunchTemplateBlockDeviceMappingEbsArgs(
-                        encrypted="true",
-                        volume_type="gp3",
-                        volume_size=ROOT_VOLUME_GIB,
-                        delete_on_termination="true",
-                    ),
-                )
-            ],
+            network_interfaces=launches.known_interfaces(
+                layout, args.interface_id, args.subnet_id, args.members_id
+            ),
+            block_device_mappings=args.image.disk.apply(launches.root_volume),
+            placement=launches.placement(way),
+            capacity_reservation_specification=launches.reservation(way),
+            instance_market_options=launches.market(way),
             metadata_options=aws.ec2.LaunchTemplateMetadataOptionsArgs(
-                http_endpoint="enabled", http_tokens="required", http_put_response_hop_limit=1
+                http_endpoint="enabled",
+                http_tokens="required",
+                # A container's network is one hop further from the metadata service.
+                http_put_response_hop_limit=2 if containers else 1,
             ),
             # State is in S3 and disks are caches: a node that ended is made anew, never revived.
             instance_initiated_shutdown_behavior="terminate",
             user_data=pulumi.Output.from_input(args.bucket_name).apply(
-                lambda bucket: encoded_user_data(bucket, self._name, args.region)
+                lambda bucket: launches.encoded_user_data(bucket, self._name, args.region)
             ),
-            # An instance's tags don't reach its volumes.
-            tag_specifications=[
-                aws.ec2.LaunchTemplateTagSpecificationArgs(
-                    resource_type="volume", tags={"Name": self._name, **args.tags}
-                )
-            ],
+            tag_specifications=launches.tags(self._name, args.tags, layout),
             # The newest image must not replace a node by itself; one that the user names does.
-            opts=self._child(ignore_changes=[] if args.image_pinned else ["imageId"]),
+            opts=self._child(
+                ignore_changes=[] if args.image.pinned else ["imageId", "blockDeviceMappings"]
+            ),
         )
-
-
-def encoded_user_data(bucket: str, node: str, region: str) -> str:
-    """User data as a launch template takes it: gzip without a time stamp, then base64."""
-    rendered = user_data.render(bucket=bucket, node=node, region=region)
-    return base64.b64encode(gzip.compress(rendered, mtime=0)).decode()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from infra.plan.assignments import S3Location
 from node_bootstrap.assignment import assignment_key, status_key
 
 VERSION = "2012-10-17"
@@ -35,13 +36,16 @@ def assumed_by_ec2() -> str:
     )
 
 
-def node(bucket_arn: str, name: str, parameter_arns: Sequence[str]) -> str:
+def node(
+    bucket_arn: str, name: str, parameter_arns: Sequence[str], model: S3Location | None = None
+) -> str:
     """All that one node may do.
 
     Args:
         bucket_arn: the stack's bucket.
         name: the node.
         parameter_arns: the SSM parameters that its assignment names.
+        model: the weights, where they lie in a bucket that isn't the stack's.
     """
     return _document(
         {
@@ -73,7 +77,28 @@ def node(bucket_arn: str, name: str, parameter_arns: Sequence[str]) -> str:
             "Action": list(SESSION_MANAGER_ACTIONS),
             "Resource": "*",
         },
+        *(_model(bucket_arn.split(":")[1], model) if model else ()),
     )
+
+
+def _model(partition: str, model: S3Location) -> list[Mapping[str, Any]]:
+    """Read one prefix, and list it: which files a model has is known by its bucket alone."""
+    bucket = f"arn:{partition}:s3:::{model.bucket}"
+    return [
+        {
+            "Sid": "Weights",
+            "Effect": "Allow",
+            "Action": "s3:GetObject",
+            "Resource": f"{bucket}/{model.prefix}*",
+        },
+        {
+            "Sid": "ListOfWeights",
+            "Effect": "Allow",
+            "Action": "s3:ListBucket",
+            "Resource": bucket,
+            "Condition": {"StringLike": {"s3:prefix": f"{model.prefix}*"}},
+        },
+    ]
 
 
 def tls_only(bucket_arn: str) -> str:

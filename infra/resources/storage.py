@@ -19,14 +19,14 @@ from node_bootstrap.assignment import Archive, WeightFile
 class StorageArgs:
     """What goes into the bucket, and the names of the secrets.
 
-    model_folder: where `model_files` lie on this machine.
+    model_folder: where `model_files` lie on this machine; None where the weights are in S3.
     secret_parameters: SSM parameters to make, each with a random value of its own.
     """
 
     bucket_name: pulumi.Input[str]
     archive: BuiltArchive
     model_name: str
-    model_folder: Path
+    model_folder: Path | None
     model_files: tuple[WeightFile, ...]
     secret_parameters: tuple[str, ...]
 
@@ -45,13 +45,8 @@ class Storage(pulumi.ComponentResource):
         self._bucket(args)
         self.archive = Archive(f"bootstrap/{args.archive.sha256}.pyz", args.archive.sha256)
         self._file("archive", self.archive.key, args.archive.path, args.archive.sha256)
-        for file in args.model_files:
-            self._file(
-                f"model/{file.path}",
-                f"{model_prefix(args.model_name)}{file.path}",
-                args.model_folder / file.path,
-                file.sha256 or "",
-            )
+        if args.model_folder is not None:
+            self._model(args, args.model_folder)
         self.parameters = {name: self._secret(name) for name in args.secret_parameters}
         self.register_outputs({"bucket": self.bucket_name})
 
@@ -87,6 +82,15 @@ class Storage(pulumi.ComponentResource):
             policy=bucket.arn.apply(policies.tls_only),
             opts=self._opts,
         )
+
+    def _model(self, args: StorageArgs, folder: Path) -> None:
+        for file in args.model_files:
+            self._file(
+                f"model/{file.path}",
+                f"{model_prefix(args.model_name)}{file.path}",
+                folder / file.path,
+                file.sha256 or "",
+            )
 
     def _file(self, name: str, key: str, path: Path, sha256: str) -> None:
         aws.s3.BucketObjectv2(

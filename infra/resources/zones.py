@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class NoZoneError(ValueError):
     """No zone offers what the stack asks for; says which zones offer which type."""
 
 
-def choose(instance_types: Iterable[str], offerings: Sequence[tuple[str, str]]) -> str:
-    """The first zone, by name, that offers every instance type of the stack.
+def by_type(
+    instance_types: Iterable[str], offerings: Iterable[tuple[str, str]]
+) -> dict[str, list[str]]:
+    """Instance type -> the zones that offer it, by name.
 
     Args:
         instance_types: what the stack asks for.
         offerings: (instance type, zone), as DescribeInstanceTypeOfferings answers.
+    """
+    found: dict[str, set[str]] = {kind: set() for kind in instance_types}
+    for kind, zone in offerings:
+        if kind in found:
+            found[kind].add(zone)
+    return {kind: sorted(zones) for kind, zones in found.items()}
+
+
+def choose(offered: Mapping[str, Sequence[str]]) -> str:
+    """The first zone, by name, that offers every instance type of the stack.
+
+    Args:
+        offered: instance type -> zones.
 
     Raises:
         NoZoneError: no zone offers them all.
     """
-    wanted = sorted(set(instance_types))
-    zones = {kind: {z for k, z in offerings if k == kind} for kind in wanted}
-    common = sorted(set.intersection(*zones.values()))
+    wanted = sorted(offered)
+    common = sorted(set.intersection(*(set(offered[kind]) for kind in wanted)))
     if common:
         return common[0]
-    seen = "; ".join(f"{kind}: {', '.join(sorted(zones[kind])) or 'none'}" for kind in wanted)
+    seen = "; ".join(f"{kind}: {', '.join(sorted(offered[kind])) or 'none'}" for kind in wanted)
     raise NoZoneError(
         f"No Availability Zone of this region offers {' and '.join(wanted)} ({seen}). The nodes of "
         "a stack share one zone: take another instance type or another aws:region."

@@ -190,6 +190,9 @@ FUNCTIONS: Mapping[str, Function] = {
     "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": _function(
         functions_ec2.instance_type_offerings, "filters", "locationType"
     ),
+    "aws:ec2/getAmi:getAmi": _function(
+        functions_ec2.ami, "executableUsers", "filters", "mostRecent", "owners"
+    ),
     "aws:ec2/getSubnet:getSubnet": _function(
         functions_ec2.subnet, "availabilityZone", "availabilityZoneId", "cidrBlock",
         "defaultForAz", "filters",         "id", "state", "tags", "vpcId",

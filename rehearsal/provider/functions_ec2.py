@@ -142,6 +142,58 @@ def instance_type_offerings(call: Call, arguments: Inputs) -> State:
     }
 
 
+def ami(call: Call, arguments: Inputs) -> State:
+    """`getAmi`."""
+    query: dict[str, Any] = {"Filters": _filters(arguments)}
+    for name, api in (("owners", "Owners"), ("executableUsers", "ExecutableUsers")):
+        if arguments.get(name):
+            query[api] = arguments[name]
+    images = call.client("ec2").describe_images(**query)["Images"]
+    if arguments.get("mostRecent"):
+        images = sorted(images, key=lambda image: image.get("CreationDate", ""))[-1:]
+    if len(images) != 1:
+        many = f"{len(images)} images match" if images else "no image matches"
+        msg = f"wanted one image, but {many} {dict(arguments)}"
+        raise ProviderError(msg)
+    image = images[0]
+    names = {
+        "architecture", "creationDate", "deprecationTime", "description", "enaSupport",
+        "hypervisor", "imageId", "imageLocation", "imageOwnerAlias", "imageType", "kernelId",
+        "name", "ownerId", "platform", "platformDetails", "public", "rootDeviceName",
+        "rootDeviceType", "sriovNetSupport", "state", "usageOperation", "virtualizationType",
+    }  # fmt: skip
+    state = shapes.from_api({key: value for key, value in image.items() if key != "Tags"})
+    return {
+        **{key: value for key, value in state.items() if key in names},
+        "id": image["ImageId"],
+        "arn": f"arn:{call.session.partition(call.region)}:ec2:{call.region}::image/"
+        f"{image['ImageId']}",
+        "region": call.region,
+        "blockDeviceMappings": [_mapping(one) for one in image.get("BlockDeviceMappings", [])],
+        "tags": shapes.tag_map(image.get("Tags")),
+    }
+
+
+def _mapping(mapping: Mapping[str, Any]) -> State:
+    """A device of an image; as in the real provider, what is said of its volume are texts."""
+    names = {
+        "DeleteOnTermination": "delete_on_termination", "Encrypted": "encrypted", "Iops": "iops",
+        "SnapshotId": "snapshot_id", "Throughput": "throughput", "VolumeSize": "volume_size",
+        "VolumeType": "volume_type",
+    }  # fmt: skip
+    ebs = mapping.get("Ebs") or {}
+    return {
+        "deviceName": mapping.get("DeviceName", ""),
+        "noDevice": mapping.get("NoDevice", ""),
+        "virtualName": mapping.get("VirtualName", ""),
+        "ebs": {
+            name: str(ebs[api]).lower() if isinstance(ebs[api], bool) else str(ebs[api])
+            for api, name in names.items()
+            if api in ebs
+        },
+    }
+
+
 def subnet(call: Call, arguments: Inputs) -> State:
     """`getSubnet`."""
     names = {

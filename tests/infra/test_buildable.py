@@ -32,16 +32,11 @@ def test_prefill_and_decode_groups_on_cpu_types_can_be_built():
 
 NOT_BUILT = [
     ({"model": {"name": "a/b", "source": "hf"}}, "model.source", "folder of this machine"),
-    ({"model": {"name": "a/b", "source": "s3://b/m"}}, "model.source", "weights from s3://b/m"),
-    ({"vllm": {"runtime": "container"}}, "vllm.runtime", "containers on nodes"),
+    ({"vllm": {"runtime": "container"}}, "vllm.runtime", "containers on CPU nodes (groups.serve)"),
     ({"vllm": {"version": "0.33.0"}}, "vllm.version", "version: 0.32.0"),
-    ({"capacity": {"kind": "spot"}}, "capacity", "capacity of kind spot"),
-    ({"network": {"vpc_id": "vpc-0a"}}, "network.vpc_id", "an existing VPC"),
-    ({"network": {"subnet_id": "subnet-0a"}}, "network.subnet_id", "an existing subnet"),
     ({"endpoint": {"exposure": "public"}}, "endpoint.exposure", "exposure: private"),
     ({"endpoint": {"tls": {"domain": "moe.example"}}}, "endpoint.tls", "TLS"),
     ({"ttl": "4h"}, "ttl", "leave it out"),
-    ({"groups": group(instance_type="p5en.48xlarge")}, "groups.serve.instance_type", "GPU nodes"),
     ({"groups": group(load_balancing="hybrid")}, "groups.serve.load_balancing", "internal"),
     ({"groups": group(tensor_parallel_size=2)}, "groups.serve.tensor_parallel_size", "1"),
     ({"groups": group(enforce_eager=False)}, "groups.serve.enforce_eager", "no compiler"),
@@ -58,7 +53,29 @@ def test_plannable_and_not_built_yet(changes: dict[str, Any], key: str, said: st
     assert said in fault
 
 
+BUILT = {
+    "weights in S3": {"model": {"name": "a/b", "source": "s3://bucket/model"}},
+    "a reservation": {"capacity": {"kind": "reserve"}},
+    "a subnet that is there": {"network": {"vpc_id": "vpc-0a", "subnet_id": "subnet-0a"}},
+    "GPU nodes in containers of another release": {
+        "vllm": {"version": "0.33.0", "runtime": "container"},
+        "groups": group(
+            instance_type="p5en.48xlarge", tensor_parallel_size=8, eplb={}, enforce_eager=False
+        ),
+    },
+}
+
+
+@pytest.mark.parametrize("changes", BUILT.values(), ids=BUILT)
+def test_what_is_built(changes: dict[str, Any]):
+    assert faults_of(**changes) == []
+
+
 def test_all_of_them_come_at_once():
-    given = {"ttl": "4h", "capacity": {"kind": "reserve"}, "groups": group(eplb={})}
+    given = {
+        "ttl": "4h",
+        "model": GOOD["model"] | {"source": "hf"},
+        "groups": group(eplb={}),
+    }
     with pytest.raises(SettingsError, match="3 faults"):
         buildable.require(settings.from_mapping(GOOD | given, "dev"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,15 @@ def test_two_at_once_build_it_once():
     for thread in threads:
         thread.join()
     assert len(built) == 1
+
+
+def test_what_nobody_used_for_long_goes_when_its_successor_is_built():
+    unused = cache.artifact("thing", {"version": "1"}, write("a"), 1)
+    used = cache.artifact("thing", {"version": "2"}, write("b"), 1)
+    another_kind = cache.artifact("thing-else", {"version": "1"}, write("c"), 1)
+    long_ago = time.time() - (cache.KEPT_DAYS + 1) * 24 * 3600
+    for folder in (unused, used, another_kind):
+        os.utime(folder / ".complete", (long_ago, long_ago))
+    cache.artifact("thing", {"version": "2"}, write("b"), 1)
+    cache.artifact("thing", {"version": "3"}, write("d"), 1)
+    assert [unused.exists(), used.exists(), another_kind.exists()] == [False, True, True]

@@ -17,6 +17,19 @@ from pulumi.runtime import config as pulumi_config
 ROOT = Path(__file__).resolve().parents[3]
 
 
+NEWEST_IMAGE = "ami-0123456789abcdef0"
+
+
+def image_of(arguments: Any) -> dict[str, Any]:
+    """What EC2 says of an image: Debian's newest, or a larger one of the user's own."""
+    asked = [value for entry in arguments.get("filters", ()) for value in entry["values"]]
+    device, gib = ("/dev/xvda", 8) if asked == [NEWEST_IMAGE] else ("/dev/sda1", 75)
+    return {
+        "rootDeviceName": device,
+        "blockDeviceMappings": [{"deviceName": device, "ebs": {"volume_size": str(gib)}}],
+    }
+
+
 @dataclass
 class Made:
     """One resource as the program registered it."""
@@ -55,8 +68,8 @@ class Account(pulumi.runtime.Mocks):
                 "instanceTypes": ["c7i.large", "c7i.large"],
                 "locations": ["us-east-1b", "us-east-1a"],
             },
-            "aws:ssm/getParameter:getParameter": {"value": "ami-0123456789abcdef0"},
-            "aws:ec2/getAmi:getAmi": {"rootDeviceName": "/dev/sda1"},
+            "aws:ssm/getParameter:getParameter": {"value": NEWEST_IMAGE},
+            "aws:ec2/getAmi:getAmi": image_of(args.args),
         }[args.token]
 
     def of(self, kind: str) -> list[Made]:

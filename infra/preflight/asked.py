@@ -1,0 +1,104 @@
+"""What a stack asks of the account, in plain values: made from its plan and settings, pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from infra import catalog
+from infra.plan.router import GATEWAY
+from infra.settings import seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from infra.plan.plan import Plan
+    from infra.plan.request import CapacityKind
+    from infra.settings import Settings
+
+ENDPOINT_INTERFACES = 2
+"""Of the interface endpoints for SSM in a network that the stack makes."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """All that the checks of the account compare with it.
+
+    nodes: group (or `gateway`) -> (instance type, number). interfaces: network interfaces of all
+    nodes and endpoints; addresses: those that take an address of the subnet.
+    gpu: whether any node has a GPU. ttl_seconds: None where the stack has no end.
+    """
+
+    stack: str
+    nodes: Mapping[str, tuple[str, int]]
+    interfaces: int
+    addresses: int
+    gpu: bool
+    capacity_kind: CapacityKind
+    capacity_id: str | None
+    zone: str | None
+    vpc_id: str | None
+    subnet_id: str | None
+    elastic_ips: int
+    ami: str | None
+    model_name: str
+    model_source: str
+    model_revision: str | None
+    public: bool
+    ttl_seconds: float | None
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Instance types, each once."""
+        return tuple(dict.fromkeys(kind for kind, _ in self.nodes.values()))
+
+    @property
+    def reserved_nodes(self) -> Mapping[str, int]:
+        """Instance type -> how many of it come from the stack's capacity: all but the gateway."""
+        wanted: Counter[str] = Counter()
+        for name, (kind, count) in self.nodes.items():
+            if name != GATEWAY:
+                wanted[kind] += count
+        return wanted
+
+    @property
+    def makes_network(self) -> bool:
+        """Whether the stack makes its own VPC."""
+        return self.vpc_id is None and self.subnet_id is None
+
+    def purchase(self, name: str) -> str:
+        """How the nodes of a group are had: `spot`, `capacity-block`, else `on-demand`."""
+        if name != GATEWAY and self.capacity_kind in ("spot", "capacity-block"):
+            return self.capacity_kind
+        return "on-demand"
+
+
+def asked_of(plan: Plan, settings: Settings) -> Asked:
+    """What a plan and the settings that it came from ask of the account."""
+    nodes = {line.what: (line.instance_type, line.count) for line in plan.cost.lines}
+    gateways = nodes.get(GATEWAY, ("", 0))[1]
+    layouts = [node.network_interfaces for node in plan.nodes]
+    makes_network = settings.network.vpc_id is None and settings.network.subnet_id is None
+    endpoints = ENDPOINT_INTERFACES if makes_network else 0
+    with_address = sum(nic.interface_type != "efa-only" for nics in layouts for nic in nics)
+    zone = settings.network.zone
+    return Asked(
+        stack=plan.stack,
+        nodes=nodes,
+        interfaces=sum(map(len, layouts)) + gateways + endpoints,
+        addresses=with_address + gateways + endpoints,
+        gpu=any(catalog.instance_type(node.instance_type).gpu_count for node in plan.nodes),
+        capacity_kind=settings.capacity.kind,
+        capacity_id=settings.capacity.id,
+        zone=None if zone == "auto" else zone,
+        vpc_id=settings.network.vpc_id,
+        subnet_id=settings.network.subnet_id,
+        elastic_ips=0,
+        ami=settings.ami,
+        model_name=plan.model.name,
+        model_source=settings.model.source,
+        model_revision=settings.model.revision,
+        public=settings.endpoint.exposure == "public",
+        ttl_seconds=None if settings.ttl is None else seconds(settings.ttl),
+    )

@@ -1,0 +1,183 @@
+"""An existing subnet and VPC: room for the nodes, and a way to S3 and SSM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from infra.preflight.aws import Aws, code_of, is_own
+from infra.preflight.check import Check
+from infra.preflight.result import Verdict, failed, passed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from infra.preflight.asked import Asked
+
+Item = dict[str, Any]
+SERVICES = ("s3", "ssm", "ssmmessages")
+"""What a node can't do without: assignment and weights, secrets, Session Manager."""
+
+
+def _subnet(aws: Aws, asked: Asked) -> Iterator[Verdict]:
+    subnet = _described_subnet(aws, asked)
+    if subnet is None:
+        yield _no_subnet(aws, asked)
+        return
+    filters = [{"Name": "subnet-id", "Values": [asked.subnet_id]}]
+    there = aws.pages("describe_network_interfaces", "NetworkInterfaces", Filters=filters)
+    own = sum(is_own(item, asked.stack) and bool(item.get("PrivateIpAddress")) for item in there)
+    yield judge_subnet(subnet, own, asked)
+
+
+def judge_subnet(subnet: Mapping[str, Any], own: int, asked: Asked) -> Verdict:
+    """Whether a subnet can take the nodes. own: addresses that the stack holds in it already."""
+    name, free = subnet["SubnetId"], subnet["AvailableIpAddressCount"] + own
+    zone = subnet["AvailabilityZone"]
+    if asked.vpc_id is not None and subnet["VpcId"] != asked.vpc_id:
+        return failed(
+            f"{name} is in {subnet['VpcId']}, not in {asked.vpc_id}",
+            "set network.subnet_id to a subnet of network.vpc_id",
+        )
+    if asked.zone is not None and zone != asked.zone:
+        return failed(
+            f"{name} is in {zone}, network.zone is {asked.zone}", "leave network.zone out"
+        )
+    if free < asked.addresses:
+        return failed(
+            f"{name} has {free} free addresses, the stack needs {asked.addresses}",
+            "take a larger subnet, or free addresses in it",
+        )
+    return passed(f"{name} in {zone} has {free} free addresses of {asked.addresses} needed")
+
+
+def _ways(aws: Aws, asked: Asked) -> Iterator[Verdict]:
+    subnet = _described_subnet(aws, asked)
+    if subnet is None:
+        yield _no_subnet(aws, asked)
+        return
+    vpc = subnet["VpcId"]
+    in_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
+    tables = list(aws.pages("describe_route_tables", "RouteTables", Filters=in_vpc))
+    endpoints = list(aws.pages("describe_vpc_endpoints", "VpcEndpoints", Filters=in_vpc))
+    names = {
+        attribute: aws.ec2.describe_vpc_attribute(VpcId=vpc, Attribute=attribute)[key]["Value"]
+        for attribute, key in (
+            ("enableDnsSupport", "EnableDnsSupport"),
+            ("enableDnsHostnames", "EnableDnsHostnames"),
+        )
+    }
+    yield judge_ways(subnet["SubnetId"], table_of(subnet["SubnetId"], tables), endpoints, names)
+
+
+def table_of(subnet_id: str, tables: Sequence[Item]) -> Item:
+    """The route table of a subnet: its own, else the main one of the VPC."""
+    for table in tables:
+        if any(a.get("SubnetId") == subnet_id for a in table.get("Associations", ())):
+            return table
+    return next(t for t in tables if any(a.get("Main") for a in t.get("Associations", ())))
+
+
+def judge_ways(
+    subnet_id: str, table: Item, endpoints: Sequence[Item], names: Mapping[str, bool]
+) -> Verdict:
+    """Whether nodes without a public address reach S3 and SSM, and how.
+
+    Args:
+        subnet_id: where the nodes go.
+        table: its route table.
+        endpoints: of its VPC.
+        names: the VPC's two DNS attributes.
+    """
+    how = {service: _way(service, table, endpoints) for service in SERVICES}
+    missing = [service for service, way in how.items() if way is None]
+    if missing:
+        return failed(
+            f"nodes in {subnet_id} have no way to {', '.join(missing)} ({_default(table)})",
+            "route 0.0.0.0/0 to a NAT gateway, or make endpoints: a gateway endpoint for S3 in "
+            f"{table['RouteTableId']}, interface endpoints with private DNS for ssm, ssmmessages",
+        )
+    off = [name for name, value in names.items() if not value]
+    private = [service for service, way in how.items() if way == "interface endpoint"]
+    if off and private:
+        return failed(
+            f"private names of {', '.join(private)} need {' and '.join(off)} of the VPC",
+            "turn it on for the VPC",
+        )
+    return passed(", ".join(f"{service} by {way}" for service, way in how.items()))
+
+
+def _way(service: str, table: Item, endpoints: Sequence[Item]) -> str | None:
+    for endpoint in endpoints:
+        if not endpoint["ServiceName"].endswith(f".{service}"):
+            continue
+        if str(endpoint.get("State", "")).lower() not in ("available", "pending"):
+            continue
+        if table["RouteTableId"] in endpoint.get("RouteTableIds", ()):
+            return "gateway endpoint"
+        if endpoint.get("VpcEndpointType") == "Interface" and endpoint.get("PrivateDnsEnabled"):
+            return "interface endpoint"
+    route = _default_route(table)
+    if route is None or route.get("State") == "blackhole":
+        return None
+    # Nodes have no public address, so an internet gateway alone is no way out.
+    if str(route.get("GatewayId", "")).startswith("igw-"):
+        return None
+    return "NAT gateway" if route.get("NatGatewayId") else "default route"
+
+
+def _default_route(table: Item) -> Item | None:
+    routes = table.get("Routes", ())
+    return next((r for r in routes if r.get("DestinationCidrBlock") == "0.0.0.0/0"), None)
+
+
+def _default(table: Item) -> str:
+    route = _default_route(table)
+    if route is None:
+        return f"{table['RouteTableId']} has no default route"
+    if str(route.get("GatewayId", "")).startswith("igw-"):
+        return "its default route is an internet gateway, and nodes have no public address"
+    return "its default route is a black hole"
+
+
+def _described_subnet(aws: Aws, asked: Asked) -> Item | None:
+    try:
+        (subnet,) = aws.ec2.describe_subnets(SubnetIds=[asked.subnet_id])["Subnets"]
+    except ClientError as error:
+        if not code_of(error).startswith("InvalidSubnetI"):
+            raise
+        return None
+    return subnet
+
+
+def _no_subnet(aws: Aws, asked: Asked) -> Verdict:
+    return failed(
+        f"{aws.region} has no subnet {asked.subnet_id}",
+        "set network.subnet_id to one of this account and region",
+    )
+
+
+CHECKS = (
+    Check(
+        "PREFLIGHT_SUBNET",
+        "moe-serving:network.subnet_id",
+        "The existing subnet has room for the nodes.",
+        ("ec2:DescribeSubnets", "ec2:DescribeNetworkInterfaces"),
+        lambda asked: asked.subnet_id is not None,
+        _subnet,
+    ),
+    Check(
+        "PREFLIGHT_WAY_TO_AWS",
+        "moe-serving:network.vpc_id",
+        "Nodes in the existing VPC reach S3 and SSM.",
+        (
+            "ec2:DescribeSubnets",
+            "ec2:DescribeRouteTables",
+            "ec2:DescribeVpcEndpoints",
+            "ec2:DescribeVpcAttribute",
+        ),
+        lambda asked: asked.subnet_id is not None,
+        _ways,
+    ),
+)

@@ -1,0 +1,65 @@
+"""Every permission that a check takes: without it the check is SKIPPED, and names it."""
+
+from __future__ import annotations
+
+import pytest
+
+from infra.preflight.run import CHECKS, run
+
+ONLY_SOMETIMES = {
+    "servicequotas:GetAWSDefaultServiceQuota": "asked where the account has no value of its own",
+    "ec2:DescribeInstanceTypes": "asked for types that the catalog lacks",
+    "iam:GetRole": "asked for the session of a role",
+}
+NOT_IN_THE_ACCOUNT = ("PREFLIGHT_ROLE", "PREFLIGHT_VCPU_QUOTA")
+"""Tried with botocore's Stubber, in the tests of their modules."""
+CASES = [
+    (check.code, permission)
+    for check in CHECKS
+    for permission in check.permissions
+    if permission not in ONLY_SOMETIMES and check.code not in NOT_IN_THE_ACCOUNT
+]
+
+
+@pytest.fixture(scope="module")
+def reservation(admin):
+    made = admin.client("ec2").create_capacity_reservation(
+        InstanceType="c7i.large",
+        InstancePlatform="Linux/UNIX",
+        AvailabilityZone="us-east-1a",
+        InstanceCount=2,
+    )
+    return made["CapacityReservation"]["CapacityReservationId"]
+
+
+@pytest.fixture
+def stack_of(asked, subnet, reservation):
+    """A stack that a check applies to."""
+
+    def make(code: str):
+        if code == "PREFLIGHT_VPC_QUOTA":
+            return asked()
+        if code in ("PREFLIGHT_RESERVATION", "PREFLIGHT_CAPACITY_BLOCK"):
+            kind = code.removeprefix("PREFLIGHT_").lower().replace("_", "-")
+            return asked(capacity_kind=kind, capacity_id=reservation)
+        return asked(subnet_id=subnet()[1], elastic_ips=1, model_source="s3://models/m")
+
+    return make
+
+
+@pytest.mark.parametrize(("code", "permission"), CASES, ids=[f"{c}-{p}" for c, p in CASES])
+def test_without_a_permission_the_check_is_skipped_and_names_it(
+    code, permission, without, stack_of, results_of
+):
+    stack = stack_of(code)
+    results = results_of(code.removeprefix("PREFLIGHT_"), stack, without(permission))
+    assert [(r.state, r.permission) for r in results] == [("SKIPPED", permission)]
+    assert permission in results[0].message
+
+
+def test_without_any_permission_every_check_is_skipped_and_none_fails(without, stack_of):
+    stack = stack_of("PREFLIGHT_WAY_TO_AWS")
+    states = {r.code: r.state for r in run(without("*"), stack)}
+    # Whose credentials these are may be asked by everybody.
+    assert states.pop("PREFLIGHT_CREDENTIALS") == "PASS"
+    assert set(states.values()) == {"SKIPPED"}
