@@ -182,6 +182,7 @@ class GatewayGroup:
     urls: tuple[str, ...]
     ranks: int
     members: tuple[Member, ...]
+    kv_transfer: KvTransfer | None = None
 
 
 @dataclass(frozen=True)
