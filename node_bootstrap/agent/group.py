@@ -142,7 +142,7 @@ def waiting_for(group: Group, now: Now) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _take(group: Group, event: Event, now: Now) -> Group:
+def _take(group: Group, event: Event, now: Now) -> Group:  # noqa: PLR0911 - a list of rules
     match event:
         case Tick(role):
             return _tick(group, role, now)

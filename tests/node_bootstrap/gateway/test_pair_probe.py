@@ -50,7 +50,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             engine.transfers += 1
         tokens = engine.tokens[: body["max_tokens"]]
         logprobs = {"tokens": tokens, "top_logprobs": [{t: 0.0} for t in tokens]}
-        document = {"choices": [{"logprobs": logprobs}]}
+        document: dict[str, object] = {"choices": [{"logprobs": logprobs}]}
         if params.get("do_remote_decode"):
             document["kv_transfer_params"] = engine.handed
         self.send(engine.status, json.dumps(document))
@@ -61,7 +61,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text.encode())
 
-    def log_message(self, *args):
+    def log_message(self, format, *args):  # noqa: A002 - the base's name
         pass
 
 
