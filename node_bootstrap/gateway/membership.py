@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 5.0
 """Between two tries of a pair that failed."""
-REPEAT_SECONDS = 60.0
-"""A pair that is proven is proven again so often: links and peers rot."""
+REPEAT_SECONDS = 10.0
+"""A pair that is proven is tried again so often: links and peers rot."""
 SEARCHED = 12
 """Of so many groups on the smaller side every subset is looked at; of more, the best few drop."""
 
@@ -205,9 +205,8 @@ def _restart(prefill: GroupView, decode: GroupView) -> Restart:
 def _unusable(group: GroupView, now: float, silence_seconds: float) -> str:
     if group.life is None:
         return "was never heard of"
-    silent = now - group.heard_at
-    if silent > silence_seconds:
-        return f"has not been heard of for {silent:.0f} s"
+    if now - group.heard_at > silence_seconds:
+        return f"has not been heard of for more than {silence_seconds:g} s"
     return group.fault
 
 

@@ -20,6 +20,7 @@ ALL_COMBINATIONS = 16
 """Up to so many pairs of ranks are all tried; of more, each rank of both sides at least once."""
 COUNTERS_SECONDS = 5.0
 """vLLM counts a transfer at its next step."""
+WRONG_ANSWER = "a wrong answer"
 TEXT = (
     "A router sends each token of a prompt to a few experts, and every expert lives on one rank of "
     "the group; what attention has seen so far is kept in blocks, which the ranks that decode read "
@@ -75,6 +76,7 @@ class PairReport:
     bytes_moved: int = 0
     cached_tokens: int = 0
     failed_transfers: int = 0
+    wrong_answer: bool = False
 
 
 class AskError(Exception):
@@ -127,6 +129,7 @@ def probe_pair(
         bytes_moved=grown.total("bytes_moved"),
         cached_tokens=grown.total("cached_tokens"),
         failed_transfers=grown.total("failed_transfers"),
+        wrong_answer=WRONG_ANSWER in reason,
     )
 
 
@@ -144,7 +147,7 @@ def _one(prefill: Side, decode: Side, question: Question, ranks: tuple[int, int]
     alone = _ask(prefill, ranks[0], {**body, "max_tokens": question.max_tokens}, question)
     wrong = difference(_answer(prefill, alone), _answer(decode, through))
     where = f"{prefill.group} rank {ranks[0]} to {decode.group} rank {ranks[1]}"
-    return f"{where}: a wrong answer: {wrong}" if wrong else ""
+    return f"{where}: {WRONG_ANSWER}: {wrong}" if wrong else ""
 
 
 def _answer(side: Side, document: dict[str, Any]) -> Answer:

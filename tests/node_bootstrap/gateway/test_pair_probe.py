@@ -2,77 +2,18 @@
 
 from __future__ import annotations
 
-import http.server
-import json
-import threading
-
 import pytest
 
 from node_bootstrap.gateway import pair_probe
-from node_bootstrap.gateway.pair_probe import Question, Side, combinations, probe_pair
+from node_bootstrap.gateway.pair_probe import Question, combinations, probe_pair
 
 QUESTION = Question("m", max_tokens=2, timeout_seconds=2.0)
-HANDED = {"do_remote_prefill": True, "remote_block_ids": [[1]], "remote_host": "10.0.0.5"}
-
-
-class Engine(http.server.ThreadingHTTPServer):
-    """An engine of one rank: what it answers is set by the test, what it was asked is kept."""
-
-    def __init__(self):
-        self.asked, self.transfers, self.moves = [], 0, True
-        self.tokens, self.handed, self.status = ["a", "b"], HANDED, 200
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def side(self, group):
-        return Side(group, "127.0.0.1", self.server_port, 1, "key")
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Engine
-
-    def do_GET(self):
-        count = self.server.transfers
-        self.send(
-            200,
-            f'vllm:nixl_bytes_transferred_count{{engine="0"}} {count}\n'
-            f'vllm:nixl_bytes_transferred_sum{{engine="0"}} {count * 64}\n'
-            f'vllm:external_prefix_cache_hits_total{{engine="0"}} {count * 9}\n'
-            f'vllm:nixl_num_failed_transfers_total{{engine="0"}} 0\n',
-        )
-
-    def do_POST(self):
-        engine = self.server
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        engine.asked.append((self.headers["Authorization"], body))
-        params = body.get("kv_transfer_params") or {}
-        if params.get("do_remote_prefill") and engine.moves:
-            engine.transfers += 1
-        tokens = engine.tokens[: body["max_tokens"]]
-        logprobs = {"tokens": tokens, "top_logprobs": [{t: 0.0} for t in tokens]}
-        document: dict[str, object] = {"choices": [{"logprobs": logprobs}]}
-        if params.get("do_remote_decode"):
-            document["kv_transfer_params"] = engine.handed
-        self.send(engine.status, json.dumps(document))
-
-    def send(self, status, text):
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, format, *args):  # noqa: A002 - the base's name
-        pass
 
 
 @pytest.fixture
-def engines(monkeypatch):
+def engines(monkeypatch, make_engine):
     monkeypatch.setattr(pair_probe, "COUNTERS_SECONDS", 0.3)
-    pair = Engine(), Engine()
-    yield pair
-    for engine in pair:
-        engine.shutdown()
-        engine.server_close()
+    return make_engine(), make_engine()
 
 
 def report(engines):
@@ -92,7 +33,7 @@ def test_the_prompt_goes_to_prefill_first_and_what_it_hands_over_to_decode(engin
     ((key, rest),) = engines[1].asked
     assert first["kv_transfer_params"]["do_remote_decode"] is True
     assert first["max_tokens"] == 1
-    assert rest["kv_transfer_params"] == HANDED
+    assert rest["kv_transfer_params"] == engines[0].handed
     assert "kv_transfer_params" not in alone
     assert first["prompt"] == rest["prompt"] == alone["prompt"]
     assert key == "Bearer key"
