@@ -12,8 +12,6 @@ from typing import Any
 import yaml
 from rehearsed import CHECKOUT, MODEL, Answer, Rehearsed
 
-from node_bootstrap.agent.protocol import RestartOrder
-from node_bootstrap.gateway import peers
 from node_bootstrap.gateway.counters import Counters, parse
 from node_bootstrap.gateway.pair_probe import PairReport, Question, Side, probe_pair
 from node_bootstrap.status import GroupReport
@@ -22,7 +20,7 @@ STACK = "rehearsal-pd"
 NETWORK = "10.54.0.0/16"
 PREFILL, DECODE = ("prefill-0-0", "prefill-0-1"), ("decode-0-0", "decode-0-1")
 NODES = (*PREFILL, *DECODE)
-PORT, AGENT_PORT, SIDE_CHANNELS = 8000, 9400, (5600, 5601)
+PORT, SIDE_CHANNELS = 8000, (5600, 5601)
 CONTEXT = 512
 HAND_OVER = {
     "do_remote_decode": True,
@@ -80,14 +78,18 @@ class PrefillDecode(Rehearsed):
         return {name_of(i): i["InstanceId"] for i in self.living()}
 
     def report(self, primary: str) -> GroupReport:
-        """A group as its primary's agent tells it at this moment."""
-        host = self.host(primary)
-        return peers.group_of(host, AGENT_PORT, self.parameter("agent-token"))
+        """A group as its primary last reported it."""
+        report = self.status(primary).group
+        assert report is not None
+        return report
 
-    def order_restart(self, primary: str, cause: str) -> None:
-        now = self.report(primary)
-        order = RestartOrder(now.revision, now.generation, cause)
-        peers.order_restart(self.host(primary), AGENT_PORT, self.parameter("agent-token"), order)
+    def restart(self, node: str, cause: str) -> None:
+        """Have the group of a node start anew, and wait until it has."""
+        primary = node.rpartition("-")[0] + "-0"
+        before = self.report(primary).generation
+        self.inside(node, "python3", "/opt/moe/current/moe-node.pyz", "restart", cause)
+        self.wait("the next life", lambda: self.report(primary).generation > before, 15)
+        self.wait("ready again", lambda: self.report(primary).phase == "ready", 120)
 
     def host(self, node: str) -> str:
         known = self.__dict__.setdefault("_addresses", {})

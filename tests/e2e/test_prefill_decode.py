@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
-import time
 from collections.abc import Iterator
 
 import pytest
 from prefill_decode import (
-    AGENT_PORT,
     CONTEXT,
     DECODE,
     HAND_OVER,
@@ -22,7 +20,6 @@ from prefill_decode import (
 )
 from rehearsed import MODEL, PROMPTS
 
-from node_bootstrap.gateway import peers
 from rehearsal.machine import faults
 from rehearsal.paths import Home
 
@@ -129,33 +126,13 @@ def test_what_a_dead_life_of_prefill_handed_over_is_refused_and_decode_lives(
     first = {"prompt": prompt, "max_tokens": 1, "kv_transfer_params": HAND_OVER}
     stale = pd.ask(PREFILL[0], first).body["kv_transfer_params"]
     generation = pd.report(DECODE[0]).generation
-    pd.order_restart(PREFILL[0], "the test wants it")
-    pd.wait("prefill is starting", lambda: pd.report(PREFILL[0]).phase != "ready", 10)
-    pd.wait("prefill is ready", lambda: pd.report(PREFILL[0]).phase == "ready", 120)
+    pd.restart(PREFILL[1], "the test wants it")
     assert pd.report(PREFILL[0]).restarts[-1].cause == "the test wants it"
     rest = {"prompt": prompt, "max_tokens": 4, "kv_transfer_params": stale}
     assert pd.ask(DECODE[0], rest).code == 500
     report = pd.probe()
     assert report.ok, report.reason
     assert pd.report(DECODE[0]).generation == generation, "0.32 takes a restarted peer on CPU"
-
-
-def test_an_order_about_a_life_that_is_over_restarts_nothing(pd: PrefillDecode) -> None:
-    now = pd.report(DECODE[0])
-    old = peers.RestartOrder(now.revision, now.generation - 1, "too late")
-    token = pd.parameter("agent-token")
-    peers.order_restart(pd.host(DECODE[0]), AGENT_PORT, token, old)
-    time.sleep(2)
-    assert pd.report(DECODE[0]).generation == now.generation
-
-
-def test_only_who_holds_the_token_gives_orders(pd: PrefillDecode) -> None:
-    now = pd.report(DECODE[0])
-    order = peers.RestartOrder(now.revision, now.generation, "no")
-    with pytest.raises(peers.PeerError, match="HTTP 401"):
-        peers.order_restart(pd.host(DECODE[0]), AGENT_PORT, "wrong", order)
-    with pytest.raises(peers.PeerError, match="HTTP 404"):
-        peers.order_restart(pd.host(DECODE[1]), AGENT_PORT, pd.parameter("agent-token"), order)
 
 
 def test_decode_that_cannot_reach_the_side_channel_is_no_pair_and_says_so(
@@ -167,23 +144,17 @@ def test_decode_that_cannot_reach_the_side_channel_is_no_pair_and_says_so(
             faults.drop_tcp(home, ids[taker], ids[giver], *SIDE_CHANNELS)
     try:
         # What shook hands before goes on: only a new life of decode must ask again.
-        pd.order_restart(DECODE[0], "the test wants it")
-        pd.wait("decode is starting", lambda: pd.report(DECODE[0]).phase != "ready", 10)
-        pd.wait("decode is ready", lambda: pd.report(DECODE[0]).phase == "ready", 120)
+        pd.restart(DECODE[0], "the test wants it")
         report = pd.probe()
         assert not report.ok
         assert "decode-0: rank 0, told to take KV from" in report.reason
         assert "HTTP 500" in report.reason, "an error, and no silent recompute"
         assert report.transfers == 0
         targets = [f"{pd.host(g)}:{p}" for g, p in zip(PREFILL, SIDE_CHANNELS, strict=True)]
-        said = peers.unreached(
-            {node: pd.host(node) for node in DECODE},
-            AGENT_PORT,
-            pd.parameter("agent-token"),
-            targets,
-        )
-        assert len(said) == 4
-        assert all("doesn't reach the side channel" in sentence for sentence in said)
+        program = ("python3", "/opt/moe/current/moe-node.pyz", "reach", *targets)
+        for taker in DECODE:
+            said = pd.inside(taker, *program, check=False)
+            assert all(f"{target}: no answer within 2 s" in said for target in targets)
     finally:
         faults.drop_nothing(home, ids[DECODE[0]])
     pd.wait("the pair is good again", lambda: pd.probe().ok, 60)
