@@ -99,11 +99,12 @@ def _one(plan: Plan, group: Group, node: Node, place: Place) -> Assignment:
         hardware=dataclasses.replace(node.hardware, private_ip=addresses[node.name]),
         probe=plan.probe,
         limits=plan.limits,
-        kv_transfer=_kv_transfer(group),
+        kv_transfer=kv_transfer(group),
     )
 
 
-def _kv_transfer(group: Group) -> KvTransfer | None:
+def kv_transfer(group: Group) -> KvTransfer | None:
+    """How a group hands KV over, as nodes are told."""
     planned = group.kv_transfer
     if planned is None:
         return None

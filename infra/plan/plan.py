@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from infra.catalog import ModelShape
     from infra.plan.cost import Cost
+    from infra.plan.gateway import GatewayPlan
     from infra.plan.kv_transfer import KvTransfer
     from infra.plan.memory import Alternative, MemoryPlan
     from infra.plan.nics import NetworkInterface
@@ -179,6 +180,7 @@ class Plan:
     region: str | None = None
     suppress: tuple[str, ...] = ()
     notes: tuple[Note, ...] = field(default=())
+    gateway: GatewayPlan | None = None
 
     @property
     def nodes(self) -> tuple[Node, ...]:

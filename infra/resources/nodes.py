@@ -63,6 +63,7 @@ class NodeArgs:
     assignment: its assignment as JSON.
     launching: where its capacity comes from; refusals: what is said where there is none.
     model: the weights that it reads, where they aren't in the stack's bucket.
+    writes: S3 keys that it may put beside its status.
     """
 
     node: Node
@@ -80,6 +81,7 @@ class NodeArgs:
     launching: Launching
     refusals: Refusals
     model: S3Location | None = None
+    writes: tuple[str, ...] = ()
 
 
 class NodeInstance(pulumi.ComponentResource):
@@ -132,7 +134,9 @@ class NodeInstance(pulumi.ComponentResource):
             opts=self._child(),
         )
         document = pulumi.Output.all(args.bucket_arn, *args.parameter_arns).apply(
-            lambda arns: policies.node(arns[0], self._name, arns[1:], args.model)
+            lambda arns: policies.node(
+                arns[0], self._name, arns[1:], args.model, writes=args.writes
+            )
         )
         policy = aws.iam.RolePolicy(self._name, role=role.id, policy=document, opts=self._child())
         profile = aws.iam.InstanceProfile(

@@ -23,13 +23,17 @@ from node_bootstrap.agent.role import Supervisor, tail
 from node_bootstrap.agent.role_facts import RoleReader
 from node_bootstrap.agent.server import AgentServer, Answers
 from node_bootstrap.agent.store import Store, clients
+from node_bootstrap.gateway.layout import Files
+from node_bootstrap.gateway.node import GatewayNode, Lent
+from node_bootstrap.gateway.step import GatewayStep, PackagesStep
+from node_bootstrap.gateway.units import Systemd
 from node_bootstrap.status import SCHEMA, Fault, Found, GroupReport, Status
 from node_bootstrap.steps import hardware, software
 from node_bootstrap.steps.role_unit import RoleStep
 from node_bootstrap.steps.weights import WeightsStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from node_bootstrap.agent.identity import Identity, NodeConfig
     from node_bootstrap.assignment import Assignment
@@ -65,7 +69,7 @@ class Agent:
         self._end = threading.Event()
         self._wake = threading.Event()
         self._store: Store | None = None
-        self._desk: Primary | Headless | None = None
+        self._desk: Primary | Headless | GatewayNode | None = None
         self._server: AgentServer | None = None
         self._server_error = ""
         self._told: Assignment | None = None
@@ -134,6 +138,7 @@ class Agent:
             group=self._group(),
             booted_at=self._identity.booted_at,
             agent_started_at=self._started_at,
+            gateway=desk.report() if isinstance(desk, GatewayNode) else None,
         )
 
     def _tick(self) -> None:
@@ -155,7 +160,10 @@ class Agent:
             )
         self._reporter.submit(self.status())
 
-    def _make_desk(self, assignment: Assignment) -> Primary | Headless:
+    def _make_desk(self, assignment: Assignment) -> Primary | Headless | GatewayNode:
+        if assignment.gateway is not None:
+            lent = Lent(self._token, self._secret, self._publish, self._wake.set)
+            return GatewayNode(assignment, lent, self._places, Systemd())
         desk = Desk(
             supervisor=self._supervisor,
             token=self._token,
@@ -221,6 +229,10 @@ class Agent:
         name = assignment.secret_env.get(variable, "") if assignment else ""
         return self._preparer.parameter(name)
 
+    def _publish(self, key: str, text: str) -> None:
+        if self._store is not None:
+            self._store.put_text(key, text)
+
     def _put(self, status: Status) -> None:
         if self._store is not None:
             self._store.put_status(status)
@@ -232,6 +244,17 @@ class Agent:
 
     def _steps(self, assignment: Assignment, store: Store) -> tuple[Step, ...]:
         address = assignment.hardware.private_ip
+
+        def read(names: Sequence[str]) -> Mapping[str, str]:
+            return self._preparer.read_parameters(names, store)
+
+        if (gateway := assignment.gateway) is not None:
+            return (
+                hardware.HardwareStep(assignment.hardware),
+                software.SoftwareStep(assignment.software),
+                PackagesStep(gateway.packages),
+                GatewayStep(assignment, gateway, Files(self._places), Systemd(), read),
+            )
         return (
             hardware.HardwareStep(assignment.hardware),
             software.SoftwareStep(assignment.software),
@@ -240,7 +263,7 @@ class Agent:
                 assignment,
                 self._places,
                 lambda: hardware.look(address).interface,
-                lambda names: self._preparer.read_parameters(names, store),
+                read,
                 self._systemd,
             ),
         )
@@ -268,7 +291,7 @@ def install_signals(end: Callable[[], None]) -> None:
 
 
 def _fault(
-    progress: Progress, desk: Primary | Headless | None, started: Pair | None
+    progress: Progress, desk: Primary | Headless | GatewayNode | None, started: Pair | None
 ) -> Fault | None:
     if progress.fault:
         generation = started.generation if started else 0
