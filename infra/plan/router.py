@@ -65,7 +65,8 @@ def router(
         *("--worker-startup-timeout-secs", str(_STARTUP_SECONDS)),
         *("--worker-startup-check-interval", str(_STARTUP_CHECK_SECONDS)),
         *("--request-timeout-secs", f"{gate.limits.request_seconds:.0f}"),
-        *("--max-payload-size", str(gate.limits.body_bytes)),
+        # The front refuses larger requests, in the API's own form; this is only above it.
+        *("--max-payload-size", str(2 * gate.limits.body_bytes)),
     ]
     workers = [
         word
