@@ -20,13 +20,14 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
 RETRY_SECONDS = 5
 SYSTEMD_FIRST_FD = 3
 PERIOD_SECONDS = 60.0
+WAIT_STEP_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,17 @@ class Keys:
 
 @dataclass(frozen=True)
 class Route:
-    """upstream: address of the router that takes requests; alternate: where it may come back.
+    """upstream: address of the router that takes requests.
 
     open: whether one takes them now; else requests wait, `waiting` of them, for so many seconds.
+    body_bytes: of a request, at most.
     """
 
     open: bool = False
     upstream: str = "127.0.0.1:1"
-    alternate: str = "127.0.0.1:1"
     wait_seconds: float = 60.0
     waiting: int = 256
+    body_bytes: int = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def _key(entry: dict[str, Any]) -> Key:
 
 def parse_route(text: str) -> Route:
     """Read the file of the route."""
-    return Route(**json.loads(text))
+    known = {one.name for one in fields(Route)}
+    return Route(**{name: value for name, value in json.loads(text).items() if name in known})
 
 
 def find(keys: Keys, authorization: str) -> Key | None:
@@ -144,17 +147,23 @@ class Desk:
     clock: Any = time.time
     counts: Counter[tuple[str, int]] = field(default_factory=Counter)
     _recent: dict[str, deque[float]] = field(default_factory=dict)
-    _waiting: deque[float] = field(default_factory=deque)
+    _waiting: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def judge(self, authorization: str) -> Verdict:
-        """Whether a request with this header may pass."""
-        verdict = self._judge(authorization)
+    def judge(self, authorization: str, length: int = 0) -> tuple[Verdict, str]:
+        """Whether a request with this header and length may pass, and to which router.
+
+        It waits where no router takes requests: here, before its body is read, so that nothing of
+        it is lost and nothing is sent twice.
+        """
+        verdict, upstream = self._judge(authorization, length), ""
+        if verdict.status == 200:
+            verdict, upstream = self._wait(verdict)
         with self._lock:
             self.counts[verdict.name, verdict.status] += 1
-        return verdict
+        return verdict, upstream
 
-    def _judge(self, authorization: str) -> Verdict:
+    def _judge(self, authorization: str, length: int) -> Verdict:
         keys: Keys = self.keys.value()
         now = self.clock()
         key = find(keys, authorization)
@@ -170,8 +179,12 @@ class Desk:
                 "permission_error",
                 "model_not_allowed",
             )
+        most = self.route.value().body_bytes
+        if length > most:
+            text = f"The request is larger than {most} bytes."
+            return Verdict(413, key.name, text, "invalid_request_error", "request_too_large")
         with self._lock:
-            return self._too_many(key, now) or self._wait(key, now) or Verdict(200, key.name)
+            return self._too_many(key, now) or Verdict(200, key.name)
 
     def _too_many(self, key: Key, now: float) -> Verdict | None:
         if key.requests_per_minute is None:
@@ -186,19 +199,26 @@ class Desk:
         text = f"Rate limit reached: {key.requests_per_minute} requests per minute for this key."
         return Verdict(429, key.name, text, "rate_limit_error", "rate_limit_exceeded", after)
 
-    def _wait(self, key: Key, now: float) -> Verdict | None:
-        """None where the request may pass or wait; a bound on the number of those that wait."""
+    def _wait(self, passed: Verdict) -> tuple[Verdict, str]:
+        """The router that takes the request; a refusal where too many wait, or too long."""
         route: Route = self.route.value()
-        if route.open:
-            self._waiting.clear()
-            return None
-        while self._waiting and self._waiting[0] <= now - route.wait_seconds:
-            self._waiting.popleft()
-        if len(self._waiting) < route.waiting:
-            self._waiting.append(now)
-            return None
-        text = "No group can take requests now, and too many wait already. Try again shortly."
-        return Verdict(503, key.name, text, "server_error", "overloaded", RETRY_SECONDS)
+        if route.open and listens(route.upstream):
+            return passed, route.upstream
+        with self._lock:
+            if self._waiting >= route.waiting:
+                return _unavailable(passed.name, "too many requests wait already"), ""
+            self._waiting += 1
+        try:
+            end = time.monotonic() + route.wait_seconds
+            while time.monotonic() < end:
+                time.sleep(WAIT_STEP_SECONDS)
+                route = self.route.value()
+                if route.open and listens(route.upstream):
+                    return passed, route.upstream
+            return _unavailable(passed.name, f"none came in {route.wait_seconds:g} s"), ""
+        finally:
+            with self._lock:
+                self._waiting -= 1
 
     def metrics(self) -> str:
         """Requests by key and verdict, as Prometheus reads it."""
@@ -213,6 +233,21 @@ class Desk:
             for (name, status), count in counts
         ]
         return "\n".join(lines) + "\n"
+
+
+def listens(address: str) -> bool:
+    """Whether a router is there: one that was killed is back within seconds."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), 1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def _unavailable(name: str, why: str) -> Verdict:
+    text = f"No group can take requests now, and {why}. Try again shortly."
+    return Verdict(503, name, text, "server_error", "unavailable", RETRY_SECONDS)
 
 
 _NO_KEY = (
@@ -256,12 +291,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._send(404, {"error": f"no such path: {self.path}"}, {})
 
     def _check(self) -> None:
-        verdict = self.desk.judge(self.headers.get("Authorization", ""))
+        length = self.headers.get("X-Moe-Length", "")
+        size = int(length) if length.isdecimal() else 0
+        verdict, upstream = self.desk.judge(self.headers.get("Authorization", ""), size)
         headers = {"X-Moe-Key": verdict.name} if verdict.name else {}
         if verdict.status == 200:
-            route: Route = self.desk.route.value()
-            headers |= {"X-Moe-Upstream": route.upstream, "X-Moe-Alternate": route.alternate}
-            self._send(200, {}, headers)
+            self._send(200, {}, {**headers, "X-Moe-Upstream": upstream})
             return
         if verdict.retry_after is not None:
             headers["Retry-After"] = str(verdict.retry_after)

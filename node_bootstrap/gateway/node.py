@@ -98,6 +98,8 @@ class GatewayNode:
         first = self._prepared is None
         self._prepared = assignment
         if first:
+            if (active := self._held.active) is not None:
+                self._route(Open(active, active))  # in this agent's own form
             self._watch.start()
             threading.Thread(target=self._ask_on, name="front", daemon=True).start()
         self._watch.assign(assignment)
@@ -184,9 +186,9 @@ class GatewayNode:
             {
                 "open": action.slot is not None,
                 "upstream": layout.router_address(action.next),
-                "alternate": layout.router_address("b" if action.next == "a" else "a"),
                 "wait_seconds": limits.wait_seconds,
                 "waiting": limits.waiting_requests,
+                "body_bytes": limits.body_bytes,
             }
         )
         durable.write(self._files.route, text.encode())

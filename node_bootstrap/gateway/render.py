@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 API_PATHS = ("/v1/models", "/v1/completions", "/v1/chat/completions")
 """What passes: all that vllm-router serves in both of its modes."""
 RETRY_SECONDS = 5
-_UPSTREAMS = "{http.request.header.X-Moe-Upstream} {http.request.header.X-Moe-Alternate}"
 
 
 def caddyfile(gateway: Gateway) -> str:
@@ -104,33 +103,23 @@ def _site(gateway: Gateway) -> str:
 			reverse_proxy unix/{DESK_SOCKET} {{
 				method GET
 				rewrite /check
-				lb_try_duration 10s
-				lb_try_interval 50ms
+				header_up X-Moe-Length {{http.request.header.Content-Length}}
 				@passes status 200
 				handle_response @passes {{
 					request_header X-Moe-Upstream {{http.reverse_proxy.header.X-Moe-Upstream}}
-					request_header X-Moe-Alternate {{http.reverse_proxy.header.X-Moe-Alternate}}
 					header X-Moe-Key {{http.reverse_proxy.header.X-Moe-Key}}
 				}}
 			}}
 			request_header -Authorization
 			request_header Authorization "Bearer {{env.OPENAI_API_KEY}}"
-			reverse_proxy {_UPSTREAMS} {{
+			reverse_proxy {{http.request.header.X-Moe-Upstream}} {{
 				header_up -X-Moe-*
 				flush_interval -1
-				buffer_requests
-				lb_policy first
-				lb_try_duration {limits.wait_seconds:g}s
-				lb_try_interval 100ms
-				lb_retry_match {{
-					method POST GET
-				}}
-				fail_duration 150ms
 				transport http {{
 					dial_timeout 2s
 					response_header_timeout {limits.request_seconds:g}s
-					keepalive 2m
-					keepalive_idle_conns_per_host 256
+					# A router that ends its work closes idle connections: none is kept.
+					keepalive off
 				}}
 			}}
 		}}

@@ -45,6 +45,7 @@ class Asked:
 @dataclass
 class Running:
     folder: Path
+    upstream: str = ""
 
     def keys(self, *entries: dict[str, Any]) -> None:
         self._replace("keys.json", {"model": MODEL, "keys": list(entries)})
@@ -57,9 +58,11 @@ class Running:
         new.write_text(json.dumps(document))
         new.replace(self.folder / name)
 
-    def ask(self, path: str = "/check", authorization: str | None = None) -> Asked:
+    def ask(self, path: str = "/check", authorization: str | None = None, length: int = 0) -> Asked:
         connection = OverSocket(self.folder / "desk.sock")
-        headers = {} if authorization is None else {"Authorization": authorization}
+        headers = {"X-Moe-Length": str(length)}
+        if authorization is not None:
+            headers["Authorization"] = authorization
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         content = answer.read()
@@ -71,7 +74,9 @@ class Running:
 def desk(tmp_path: Path):
     running = Running(tmp_path)
     running.keys(entry("alice", "sk-a"))
-    running.route(open=True, upstream="127.0.0.1:8101", alternate="127.0.0.1:8102")
+    router = socket.create_server(("127.0.0.1", 0))
+    running.upstream = f"127.0.0.1:{router.getsockname()[1]}"
+    running.route(open=True, upstream=running.upstream, body_bytes=1000)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "desk.sock"))
     listener.listen()
@@ -84,13 +89,14 @@ def desk(tmp_path: Path):
     yield running
     server.shutdown()
     listener.close()
+    router.close()
 
 
 def test_a_known_key_passes_with_its_name_and_the_way_to_the_router(desk: Running) -> None:
     asked = desk.ask(authorization="Bearer sk-a")
     assert asked.status == 200
     assert asked.headers["X-Moe-Key"] == "alice"
-    assert asked.headers["X-Moe-Upstream"] == "127.0.0.1:8101"
+    assert asked.headers["X-Moe-Upstream"] == desk.upstream
 
 
 @pytest.mark.parametrize("shown", [None, "Bearer sk-b", "Basic sk-a", "Bearer ", "sk-a"])
@@ -138,15 +144,39 @@ def test_a_broken_file_of_keys_leaves_the_last_one_in_force(desk: Running) -> No
     assert desk.ask(authorization="Bearer sk-a").status == 200
 
 
-def test_while_no_router_is_there_only_so_many_requests_wait(desk: Running) -> None:
-    desk.route(open=False, upstream="127.0.0.1:8102", wait_seconds=30, waiting=2)
-    answers = [desk.ask(authorization="Bearer sk-a") for _ in range(3)]
-    assert [a.status for a in answers] == [200, 200, 503]
-    assert answers[2].headers["Retry-After"] == "5"
+def test_a_request_waits_until_a_router_takes_requests(desk: Running) -> None:
+    desk.route(open=False, wait_seconds=5)
+    threading.Timer(0.5, lambda: desk.route(open=True, upstream=desk.upstream)).start()
+    started = time.monotonic()
+    asked = desk.ask(authorization="Bearer sk-a")
+    assert asked.status == 200
+    assert asked.headers["X-Moe-Upstream"] == desk.upstream
+    assert 0.4 < time.monotonic() - started < 3
+
+
+def test_a_router_that_does_not_listen_is_waited_for_and_then_503(desk: Running) -> None:
+    desk.route(open=True, upstream="127.0.0.1:1", wait_seconds=0.3)
+    asked = desk.ask(authorization="Bearer sk-a")
+    assert asked.status == 503
+    assert asked.headers["Retry-After"] == "5"
+    assert asked.document["error"]["code"] == "unavailable"
+
+
+def test_more_requests_than_may_wait_get_503_at_once(desk: Running) -> None:
+    desk.route(open=False, wait_seconds=2, waiting=1)
+    first = threading.Thread(target=desk.ask, kwargs={"authorization": "Bearer sk-a"})
+    first.start()
+    time.sleep(0.3)
+    started = time.monotonic()
+    assert desk.ask(authorization="Bearer sk-a").status == 503
+    assert time.monotonic() - started < 1
     assert desk.ask("/health").status == 503
-    desk.route(open=True)
-    assert desk.ask(authorization="Bearer sk-a").status == 200
-    assert desk.ask("/health").status == 200
+    first.join()
+
+
+def test_a_request_above_the_limit_is_413(desk: Running) -> None:
+    assert desk.ask(authorization="Bearer sk-a", length=1000).status == 200
+    assert desk.ask(authorization="Bearer sk-a", length=1001).status == 413
 
 
 def test_every_digest_is_compared_whichever_fits(monkeypatch) -> None:
