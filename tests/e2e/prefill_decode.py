@@ -32,10 +32,15 @@ HAND_OVER = {
 }
 
 
-def write_pd_stack(folder: Path, network: str = NETWORK, **changes: Any) -> Path:
+def write_pd_stack(
+    folder: Path, network: str = NETWORK, *, direct: bool = False, **changes: Any
+) -> Path:
     """Write the stack file with settings of both groups changed; return its folder."""
     data = yaml.safe_load((CHECKOUT / f"Pulumi.{STACK}.yaml").read_text())
     data["config"]["moe-serving:network"]["cidr"] = network
+    if direct:
+        # Without a gateway, this machine reaches the groups' own APIs.
+        data["config"]["moe-serving:gateway"] = {"enabled": False}
     for group in data["config"]["moe-serving:groups"].values():
         group.update(changes)
     folder.mkdir(parents=True, exist_ok=True)

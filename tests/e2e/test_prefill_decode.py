@@ -32,7 +32,7 @@ LEASE_SECONDS = 30
 @pytest.fixture(scope="module")
 def pd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefillDecode]:
     folder = tmp_path_factory.mktemp("pd")
-    stack = PrefillDecode(folder / "home", write_pd_stack(folder / "stacks"))
+    stack = PrefillDecode(folder / "home", write_pd_stack(folder / "stacks", direct=True))
     try:
         stack.run("up")
         yield stack
@@ -127,7 +127,7 @@ def test_what_a_dead_life_of_prefill_handed_over_is_refused_and_decode_lives(
     stale = pd.ask(PREFILL[0], first).body["kv_transfer_params"]
     generation = pd.report(DECODE[0]).generation
     pd.restart(PREFILL[1], "the test wants it")
-    assert pd.report(PREFILL[0]).restarts[-1].cause == "the test wants it"
+    assert "the test wants it" in [restart.cause for restart in pd.report(PREFILL[0]).restarts]
     rest = {"prompt": prompt, "max_tokens": 4, "kv_transfer_params": stale}
     assert pd.ask(DECODE[0], rest).code == 500
     report = pd.probe()
