@@ -62,8 +62,12 @@ def _of_account(settings: Settings) -> Iterator[Fault]:
     endpoint = settings.endpoint
     if endpoint.exposure == "public":
         yield "endpoint.exposure", "an endpoint with a public address", "exposure: private"
-    if endpoint.tls is not None:
-        yield "endpoint.tls", "TLS of the endpoint", _LEAVE_OUT
+    if endpoint.tls is not None and endpoint.tls.issuer == "acme":
+        yield "endpoint.tls.issuer", "a certificate of a public authority", "issuer: internal"
+    if settings.gateway.enabled is False and (endpoint.keys or endpoint.tls):
+        yield "gateway.enabled", "keys and TLS without a gateway", "enabled: auto"
+    if endpoint.tls is not None and not settings.gateway.tls:
+        yield "gateway.tls", "endpoint.tls without TLS on the gateway", "tls: true"
 
 
 def _of_groups(settings: Settings) -> Iterator[Fault]:
@@ -73,8 +77,6 @@ def _of_groups(settings: Settings) -> Iterator[Fault]:
 
 
 def _of_group(group: GroupSettings) -> Iterator[Fault]:
-    if group.role != "serve":
-        yield "role", f"{group.role} groups and their router", "role: serve"
     if group.load_balancing == "external" or (
         group.load_balancing != "internal" and group.nodes > 1
     ):

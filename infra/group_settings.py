@@ -78,6 +78,10 @@ class KvTransferSettings(Section):
         int | None,
         Field(ge=1024, le=65535, description="first of one port per rank; vLLM's own by default"),
     ] = None
+    restart_with_peer: Annotated[
+        bool | None,
+        Field(description="decode starts anew after a prefill group did; by release and type"),
+    ] = None
 
 
 class GroupSettings(Section):

@@ -11,7 +11,9 @@ from infra.plan.request import (
     Endpoint,
     EngineOptions,
     Eplb,
+    GatewayOptions,
     GroupRequest,
+    KeyRequest,
     KvTransferOptions,
     Request,
     Vllm,
@@ -74,9 +76,26 @@ def request_of(
         capacity=Capacity(capacity.kind, capacity.id),
         endpoint=Endpoint(endpoint.exposure, endpoint.allowed_cidrs, endpoint.tls is not None),
         gateway_instance_type=settings.gateway.instance_type,
+        gateway=_gateway(settings),
         region=region,
         suppress=settings.checks.suppress,
         ttl_seconds=None if settings.ttl is None else seconds(settings.ttl),
+    )
+
+
+def _gateway(settings: Settings) -> GatewayOptions:
+    gateway, tls = settings.gateway, settings.endpoint.tls
+    return GatewayOptions(
+        enabled=None if gateway.enabled == "auto" else gateway.enabled,
+        tls=gateway.tls,
+        issuer=tls.issuer if tls else "internal",
+        domain=tls.domain if tls else None,
+        policy=gateway.policy,
+        keys=tuple(KeyRequest(**key.model_dump()) for key in settings.endpoint.keys),
+        body_limit_bytes=gateway.body_limit_bytes,
+        request_timeout_seconds=seconds(gateway.request_timeout),
+        wait_seconds=seconds(gateway.wait),
+        waiting_requests=gateway.waiting_requests,
     )
 
 

@@ -38,6 +38,13 @@ class ExpectedGroup:
 
 
 @dataclass(frozen=True)
+class ExpectedGateway:
+    """The node that is the endpoint of all groups."""
+
+    node: str
+
+
+@dataclass(frozen=True)
 class Deployment:
     """What was asked for: the content of `deployment.json`."""
 
@@ -50,6 +57,7 @@ class Deployment:
     vllm_version: str
     nodes: dict[str, ExpectedNode]
     groups: dict[str, ExpectedGroup]
+    gateway: ExpectedGateway | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,9 @@ def judge(deployment: Deployment, statuses: Mapping[str, Status]) -> Waiting | R
     phases = {name: _node_phase(name, deployment, current) for name in deployment.nodes}
     for group in deployment.groups.values():
         phases[group.nodes[0]] = phases[group.nodes[0]] or _group_phase(group, deployment, current)
+    if deployment.gateway is not None:
+        gate = deployment.gateway.node
+        phases[gate] = phases[gate] or _gateway_phase(deployment, current[gate])
     waiting = {name: phase for name, phase in phases.items() if phase}
     return Waiting(waiting) if waiting else Ready()
 
@@ -163,3 +174,18 @@ def _group_phase(
         silent = [n for n in group.nodes if n in current and not current[n].found.experts]
         return f"experts not yet told by {', '.join(silent)}" if silent else ""
     return ""
+
+
+def _gateway_phase(deployment: Deployment, status: Status) -> str:
+    """What the gateway is at, empty once a completion came through it with every group in."""
+    report = status.gateway
+    if report is None:
+        return "gateway starting"
+    seen = {group.name: group for group in report.groups}
+    for name, asked in deployment.groups.items():
+        group = seen.get(name)
+        if group is None or group.revision != asked.revision:
+            return f"gateway does not know {name} at revision {asked.revision} yet"
+        if not group.routed:
+            return f"gateway keeps {name} out: {group.why or 'no reason told yet'}"
+    return "" if report.serving else f"gateway does not answer yet: {report.why}"

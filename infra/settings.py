@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from infra import catalog
 from infra.faults import NAMESPACE, Fault, SettingsError, readable
+from infra.gateway_settings import GatewaySettings, KeySettings, unique_names
 from infra.group_settings import GroupSettings, Section
 
 if TYPE_CHECKING:
@@ -142,6 +143,11 @@ class EndpointSettings(Section):
     ] = "private"
     allowed_cidrs: Annotated[tuple[Cidr, ...], Field(description="who may connect")] = ()
     tls: TlsSettings | None = None
+    keys: Annotated[
+        tuple[KeySettings, ...],
+        AfterValidator(unique_names),
+        Field(description="API keys of the gateway; one named `default` where there are none"),
+    ] = ()
 
     @field_validator("allowed_cidrs")
     @classmethod
@@ -162,21 +168,6 @@ class CapacitySettings(Section):
         str | None,
         Field(pattern=r"^cr-[0-9a-f]+$", description="of the reservation or Capacity Block"),
     ] = None
-
-
-class GatewaySettings(Section):
-    """The node without a GPU that is the endpoint of a prefill/decode stack."""
-
-    instance_type: Annotated[str, Field(description="EC2 instance type without a GPU")] = (
-        "c7i.xlarge"
-    )
-
-    @field_validator("instance_type")
-    @classmethod
-    def _cpu_type(cls, name: str) -> str:
-        if name not in catalog.instance_types() or catalog.instance_type(name).gpu_count:
-            raise ValueError("a CPU type of the catalog, such as c7i.xlarge")
-        return name
 
 
 class ChecksSettings(Section):

@@ -21,6 +21,7 @@ The plan knows the address; only the node knows how its kernel names the interfa
 """
 
 Role = Literal["serve", "prefill", "decode"]
+NodeRole = Literal["serve", "prefill", "decode", "gateway"]
 Position = Literal["primary", "headless", "secondary"]
 """secondary: a further node with an API of its own (hybrid and external load balancing)."""
 
@@ -177,6 +178,95 @@ class Extension:
 
 
 @dataclass(frozen=True)
+class KvTransfer:
+    """How a prefill or decode group hands KV over; vLLM has the same in its arguments.
+
+    backends: of NIXL, one of which must carry the blocks. transport: what they must cross.
+    side_channel_port: rank r's handshakes are answered on its node at this port + r.
+    restart_with_peer: the group starts anew after a group that it took KV from did.
+    """
+
+    connector: str
+    backends: tuple[str, ...]
+    transport: Literal["efa", "tcp"]
+    side_channel_port: int
+    restart_with_peer: bool
+
+
+@dataclass(frozen=True)
+class GatewayGroup:
+    """One replica of a group, as the gateway routes to it.
+
+    urls: of its APIs, `http://address:port`. members: all its nodes, the primary first.
+    """
+
+    name: str
+    role: Role
+    urls: tuple[str, ...]
+    ranks: int
+    members: tuple[Member, ...]
+    kv_transfer: KvTransfer | None = None
+
+
+@dataclass(frozen=True)
+class GatewayKey:
+    """One API key, by the digest of it alone.
+
+    expires_at: ISO 8601 with an offset; refused from then on. models: that it may ask for; None:
+    all. requests_per_minute: None: as many as come.
+    """
+
+    name: str
+    sha256: str
+    expires_at: str | None = None
+    models: tuple[str, ...] | None = None
+    requests_per_minute: int | None = None
+
+
+@dataclass(frozen=True)
+class GatewayTls:
+    """names: DNS names and addresses of the certificate. issuer: who signs it."""
+
+    names: tuple[str, ...]
+    issuer: Literal["internal", "acme"]
+
+
+@dataclass(frozen=True)
+class GatewayLimits:
+    """What a request may cost before it is refused.
+
+    body_bytes: of the request. request_seconds: to the first byte of the answer.
+    wait_seconds, waiting_requests: while no router can take requests, so many wait for so long.
+    drain_seconds: how long a router that was replaced may end what it has begun.
+    """
+
+    body_bytes: int
+    request_seconds: float
+    wait_seconds: float
+    waiting_requests: int
+    drain_seconds: float
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """What the gateway runs. port: the one that clients reach.
+
+    router_argv: without addresses, which follow from the groups that are proven.
+    tls: None: plain HTTP. ca_key: S3 key that the certificate of the gateway's own authority
+    is put to. packages: Debian packages that must be there -> version, `*` for any.
+    """
+
+    port: int
+    groups: tuple[GatewayGroup, ...]
+    keys: tuple[GatewayKey, ...]
+    router_argv: tuple[str, ...]
+    tls: GatewayTls | None
+    ca_key: str
+    packages: dict[str, str]
+    limits: GatewayLimits
+
+
+@dataclass(frozen=True)
 class Assignment:
     """All that one node is told.
 
@@ -185,6 +275,7 @@ class Assignment:
     secret_env: environment variable -> name of the SSM parameter that holds its value.
     agent_token_parameter: SSM parameter with the token that agents show one another.
     ttl: when the node ends by itself; None: never.
+    kv_transfer: of a prefill or decode group. gateway: of the gateway, which has a role of its own.
     """
 
     schema: int
@@ -193,7 +284,7 @@ class Assignment:
     bucket: str
     node: str
     group: str
-    role: Role
+    role: NodeRole
     position: Position
     revision: str
     archive: Archive
@@ -210,6 +301,8 @@ class Assignment:
     probe: Probe
     limits: Limits
     ttl: Ttl | None = None
+    kv_transfer: KvTransfer | None = None
+    gateway: Gateway | None = None
 
     @property
     def me(self) -> Member:

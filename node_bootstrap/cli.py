@@ -1,8 +1,9 @@
-"""`python -m node_bootstrap agent | status`: the entry point of the bootstrap archive."""
+"""`python -m node_bootstrap agent | status | restart | reach`: entry point of the archive."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -12,6 +13,10 @@ from typing import TYPE_CHECKING
 
 from node_bootstrap import durable
 from node_bootstrap.agent.identity import config, identity
+from node_bootstrap.agent.protocol import RestartOrder
+from node_bootstrap.agent.reach import ReachOrder, reach
+from node_bootstrap.assignment import Assignment
+from node_bootstrap.gateway import peers
 from node_bootstrap.jsondata import ContractError
 from node_bootstrap.places import Places
 from node_bootstrap.status import Status
@@ -33,10 +38,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="what runs the role: moe-role.service, or a plain process where there is no systemd",
     )
     commands.add_parser("status", help="print how this node is")
+    restart = commands.add_parser("restart", help="have this node's whole group start anew")
+    restart.add_argument("cause", nargs="?", default="a person asked for it", help="for the status")
+    reach = commands.add_parser("reach", help="try TCP ports of other nodes from this one")
+    reach.add_argument("targets", nargs="+", metavar="ADDRESS:PORT")
     options = parser.parse_args(argv)
     places = Places(options.root)
     if options.command == "status":
         return _status(places)
+    if options.command == "restart":
+        return _restart(places, options.cause)
+    if options.command == "reach":
+        return _reach(options.targets)
     return _agent(places, options.supervisor)
 
 
@@ -58,6 +71,32 @@ def _status(places: Places) -> int:
     if status.fault is not None:
         print(f"  last fault: {status.fault.what}")
     return 0
+
+
+def _restart(places: Places, cause: str) -> int:
+    """Tell the primary of this node's group that its present life must end."""
+    told = durable.load(places.state / "assignment.json", Assignment)
+    parameters = places.state / "parameters.json"
+    if told is None or told.role == "gateway" or not parameters.exists():
+        print("this node is of no group, or its agent has not read it yet", file=sys.stderr)
+        return 1
+    token = json.loads(parameters.read_text()).get(told.agent_token_parameter, "")
+    primary = (told.primary.address, told.agent_port, token)
+    try:
+        now = peers.group_of(*primary)
+        peers.order_restart(*primary, RestartOrder(now.revision, now.generation, cause))
+    except peers.PeerError as error:
+        print(f"the primary took no order: {error}", file=sys.stderr)
+        return 1
+    print(f"{told.group}: generation {now.generation} ends")
+    return 0
+
+
+def _reach(targets: Sequence[str]) -> int:
+    unreached = reach(ReachOrder(tuple(targets))).unreached
+    for target in targets:
+        print(f"{target}: {unreached.get(target) or 'reached'}")
+    return 1 if unreached else 0
 
 
 def _agent(places: Places, supervisor: str) -> int:

@@ -18,13 +18,15 @@ def save(path: Path, value: object, *, mode: int = 0o644) -> None:
     write(path, jsondata.to_json(value).encode(), mode=mode)
 
 
-def write(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    """Replace a file atomically and durably, with this mode from its first byte on."""
+def write(path: Path, content: bytes, *, mode: int = 0o644, group: int | None = None) -> None:
+    """Replace a file atomically and durably, with this mode and group from its first byte on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
+        if group is not None:
+            os.fchown(file.fileno(), -1, group)
         os.fchmod(file.fileno(), mode)
         file.write(content)
         file.flush()

@@ -19,16 +19,13 @@ class ContractError(ValueError):
         super().__init__(f"{what} is not valid:\n" + "\n".join(f"  - {f}" for f in faults))
 
 
-def to_json(value: Any, *, without_nulls: bool = False, without_defaults: bool = False) -> str:
+def to_json(value: Any, *, without_defaults: bool = False) -> str:
     """Render a dataclass as JSON: keys sorted, so that the same value gives the same bytes.
 
-    without_nulls: leave out its own fields that are None; those of what it holds stay.
     without_defaults: leave out all fields that hold their default, at any depth: a reader of an
         earlier version, which has no such field, then understands all that it has.
     """
     data = _without_defaults(value) if without_defaults else dataclasses.asdict(value)
-    if without_nulls:
-        data = {name: part for name, part in data.items() if part is not None}
     return json.dumps(data, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -40,7 +40,10 @@ class Experts:
 
 @dataclass(frozen=True)
 class Found:
-    """What the node found on itself."""
+    """What the node found on itself.
+
+    kv_transport: what carries KV, by the role's own words (`UCX tcp/ens5`).
+    """
 
     hostname: str = ""
     cpus: int = 0
@@ -50,6 +53,7 @@ class Found:
     distributions: dict[str, str] | None = None
     all2all_backend: str | None = None
     experts: tuple[Experts, ...] = ()
+    kv_transport: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class ProbeReport:
 
 @dataclass(frozen=True)
 class MemberReport:
-    """How the primary sees one member."""
+    """How the primary sees one member. kv_fault: why its KV doesn't move as planned."""
 
     name: str
     instance_id: str
@@ -82,6 +86,7 @@ class MemberReport:
     phase: MemberPhase
     generation: int
     heard_at: float
+    kv_fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,7 @@ class GroupReport:
     """The group as its primary holds it; only in the primary's status.
 
     waiting_for: why this generation has not been started yet, one sentence each.
+    kv_fault: why the primary's own KV doesn't move as planned; empty where it does.
     """
 
     revision: str
@@ -110,6 +116,65 @@ class GroupReport:
     probes: tuple[ProbeReport, ...] = ()
     restarts: tuple[Restart, ...] = ()
     waiting_for: tuple[str, ...] = ()
+    kv_fault: str = ""
+
+
+@dataclass(frozen=True)
+class RoutedGroup:
+    """One group as the gateway sees it. routed: the router has it. why: what keeps it out."""
+
+    name: str
+    role: str
+    revision: str
+    generation: int
+    routed: bool
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of what the router has: who was in after it, and what brought it."""
+
+    at: float
+    routed: tuple[str, ...]
+    cause: str
+
+
+@dataclass(frozen=True)
+class PairReport:
+    """A whole completion through one prefill and one decode group, and what it moved.
+
+    prefill, decode: `group revision/generation`, the lives that it is about.
+    """
+
+    prefill: str
+    decode: str
+    ok: bool
+    reason: str
+    seconds: float
+    bytes_moved: int
+    external_hits: int
+    failed_transfers: int
+    at: float
+
+
+@dataclass(frozen=True)
+class GatewayReport:
+    """The gateway as its agent holds it; only in the gateway's status.
+
+    serving: a completion came through front, key check, router and engine. why: what is missing.
+    units: systemd unit -> state. certificate: PEM of the authority that clients need; empty
+    where a public one signs, or without TLS.
+    """
+
+    serving: bool
+    since: float
+    why: str
+    groups: tuple[RoutedGroup, ...]
+    units: dict[str, str]
+    pairs: tuple[PairReport, ...] = ()
+    changes: tuple[Change, ...] = ()
+    certificate: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,3 +201,4 @@ class Status:
     booted_at: float = 0.0
     agent_started_at: float = 0.0
     ends_at: float | None = None
+    gateway: GatewayReport | None = None

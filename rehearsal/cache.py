@@ -75,6 +75,12 @@ def _drop_unused(built: Path) -> None:
             done.parent.with_suffix(".lock").unlink(missing_ok=True)
 
 
+def built(kind: str, inputs: Mapping[str, str | bytes]) -> Path | None:
+    """The folder of an artifact where it is whole, else None; builds nothing."""
+    folder = cache_root() / f"{kind}-{key_of(inputs)}"
+    return folder if (folder / ".complete").exists() else None
+
+
 @contextmanager
 def progress(what: str, usual_seconds: float) -> Iterator[None]:
     """Show what runs, for how long, and how long it usually takes; one line each when not a tty."""

@@ -116,6 +116,9 @@ def env() -> None:
         print(f"unset {name}")
     for name, value in engine.environment(place, endpoint, engine.present()).items():
         print(f"export {name}={shlex.quote(value)}")
+    if (runtime := vllm.built()) is not None:
+        # What `moe bench` sends its load with.
+        print(f"export MOE_BENCH_PYTHON={shlex.quote(str(vllm.python(runtime)))}")
 
 
 @app.command()

@@ -156,6 +156,53 @@ def extend(
 
 
 @app.command()
+def bench(  # noqa: PLR0913 - each is an option of the command
+    *,
+    stack: StackOption = "rehearsal",
+    region: RegionOption = None,
+    rate: Annotated[
+        list[float] | None, typer.Option(help="Requests per second; repeat for more runs.")
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Of a run; repeat for more.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="How long each run sends.")] = 20,
+    input_tokens: Annotated[int, typer.Option(min=1, help="Of each prompt.")] = 128,
+    output_tokens: Annotated[int, typer.Option(min=1, help="Of each answer.")] = 32,
+    label: Annotated[str | None, typer.Option(help="Name of this bench in table and plot.")] = None,
+    out: Annotated[Path, typer.Option(help="Result file; the plot lies beside it.")] = Path(
+        "build/bench.json"
+    ),
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="An earlier result to show beside; repeat for more.")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Another address, such as a primary's own.")
+    ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="Certificates that vouch for the endpoint.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder or Hugging Face id; the model's by default.")
+    ] = None,
+    python: Annotated[
+        Path | None, typer.Option(help="Python of an environment with vLLM, for its bench.")
+    ] = None,
+) -> None:
+    """Measure the endpoint under load with `vllm bench serve`. Exit status 1 if a request fails."""
+    from infra.bench.asked import Load  # noqa: PLC0415 - see the module's docstring
+    from infra.cli import bench as command  # noqa: PLC0415
+
+    load = Load(
+        tuple(rate or Load.rates), tuple(seed or Load.seeds), seconds, input_tokens, output_tokens
+    )
+    with _errors_as_sentences():
+        asked = command.Question(
+            *(stack, region, base_url, label, tokenizer, python, ca_file),
+            *(load, out, tuple(beside or ())),
+        )
+        sys.exit(command.run(asked))
+
+
+@app.command()
 def leftovers(
     *,
     stack: StackOption = "rehearsal",

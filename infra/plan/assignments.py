@@ -13,6 +13,7 @@ from node_bootstrap.assignment import (
     Archive,
     Assignment,
     Component,
+    KvTransfer,
     Member,
     Software,
     Ttl,
@@ -100,6 +101,21 @@ def _one(plan: Plan, group: Group, node: Node, place: Place) -> Assignment:
         probe=plan.probe,
         limits=plan.limits,
         ttl=None if plan.ttl_seconds is None else Ttl(plan.ttl_seconds),
+        kv_transfer=kv_transfer(group),
+    )
+
+
+def kv_transfer(group: Group) -> KvTransfer | None:
+    """How a group hands KV over, as nodes are told."""
+    planned = group.kv_transfer
+    if planned is None:
+        return None
+    return KvTransfer(
+        connector=planned.connector,
+        backends=planned.backends,
+        transport=planned.transport,
+        side_channel_port=planned.side_channel_port,
+        restart_with_peer=planned.restart_with_peer,
     )
 
 

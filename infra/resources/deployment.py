@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pulumi
@@ -15,11 +15,13 @@ from infra.archive import BuiltArchive
 from infra.model import ModelFolder
 from infra.names import NODE_TAG, STACK_TAG, bucket_name, iam_path
 from infra.plan.assignments import Place, assignments, s3_location
+from infra.plan.gateway import CA_KEY
 from infra.plan.plan import Node, Plan, agent_token_parameter, api_key_parameter
-from infra.readiness import Deployment, ExpectedGroup, ExpectedNode
+from infra.readiness import Deployment, ExpectedGateway, ExpectedGroup, ExpectedNode
 from infra.resources import outputs, zones
 from infra.resources.capacity import Capacity, CapacityArgs, Launching, gpu_nodes
 from infra.resources.existing import existing
+from infra.resources.gateway import Gateway, GatewayArgs, as_node
 from infra.resources.images import Image, image
 from infra.resources.network import Network, NetworkArgs
 from infra.resources.nodes import Address, AddressArgs, NodeArgs, NodeInstance
@@ -67,6 +69,7 @@ class Stack:
         reserved = (
             [self.capacity] if self.capacity and self._plan.capacity.kind == "reserve" else []
         )
+        self.gateway = self._make_gateway()
         self.network.open(after=reserved)
         self.storage = self._make_storage(reserved)
         self.addresses = self._make_addresses()
@@ -77,11 +80,14 @@ class Stack:
         """What `pulumi stack output` shows."""
         region, profile = self._args.region, self._args.profile
         first, port = self._plan.groups[0].primary.name, self._plan.ports.api
+        if (gate := self._plan.gateway) is not None:
+            first, port = gate.node, gate.port
+        router = self.gateway.address.private_ip if self.gateway else None
         return {
             "endpoint": self._endpoint(),
-            "api_key": self.storage.parameters[api_key_parameter(self._plan.stack)].value,
+            **self._keys(),
             "groups": outputs.groups(
-                self._plan, {n: a.private_ip for n, a in self.addresses.items()}, None
+                self._plan, {n: a.private_ip for n, a in self.addresses.items()}, router
             ),
             "connect": {
                 "endpoint": self.nodes[first].instance_id.apply(
@@ -107,6 +113,16 @@ class Stack:
         last = (self.record.uri, *(node.instance_id for node in self.nodes.values()))
         await asyncio.gather(*(output.future() for output in last), return_exceptions=True)
 
+    def _keys(self) -> dict[str, Any]:
+        """What a client shows, and whom it must trust."""
+        if self.gateway is None:
+            return {"api_key": self.storage.parameters[api_key_parameter(self._plan.stack)].value}
+        first = self.gateway.asked[0].name
+        shown: dict[str, Any] = {"api_key": self.gateway.keys[first], "api_keys": self.gateway.keys}
+        bucket = self.storage.bucket_name
+        certificate = self.gateway.certificate(bucket, self._provider, self.record)
+        return shown | ({} if certificate is None else {"ca_certificate": certificate})
+
     @property
     def _plan(self) -> Plan:
         return self._args.plan
@@ -116,7 +132,11 @@ class Stack:
 
     @property
     def _types(self) -> list[str]:
-        return sorted({node.instance_type for node in self._plan.nodes})
+        gate = self._plan.gateway
+        return sorted(
+            {node.instance_type for node in self._plan.nodes}
+            | ({gate.instance_type} if gate else set())
+        )
 
     @property
     def _look_up(self) -> pulumi.InvokeOutputOptions:
@@ -148,7 +168,8 @@ class Stack:
                 zone=network.zone if pinned else self._offered.apply(zones.choose),
                 zone_pinned=pinned,
                 api_port=self._plan.ports.api,
-                allowed_cidrs=settings.endpoint.allowed_cidrs,
+                # With a gateway nobody else gets to the primaries.
+                allowed_cidrs=() if self._plan.gateway else settings.endpoint.allowed_cidrs,
                 nat=network.nat,
                 public_subnet=settings.endpoint.exposure == "public",
                 existing=existing(network, self._types, self._offered, self._look_up),
@@ -156,8 +177,20 @@ class Stack:
             self._options(),
         )
 
+    def _make_gateway(self) -> Gateway | None:
+        gate, endpoint = self._plan.gateway, self._args.settings.endpoint
+        if gate is None:
+            return None
+        made = Gateway(
+            GatewayArgs(self._plan, gate, self.network, endpoint.allowed_cidrs), self._options()
+        )
+        self.network.admit_to_services(made.group_id)
+        return made
+
     def _make_refusals(self) -> Refusals:
         types = {node.name: node.instance_type for node in self._plan.nodes}
+        if (gate := self._plan.gateway) is not None:
+            types[gate.node] = gate.instance_type
         types |= {kind: kind for kind in self._types}
         return Refusals(self._plan.capacity.kind, types, self.network.zone, self._offered)
 
@@ -228,11 +261,21 @@ class Stack:
         told = self._assignments()
         # Weights are uploaded before any node starts: a GPU node that waits for them is billed.
         first = [self.network, self.storage, *([self.capacity] if self.capacity else [])]
-        return {
+        made = {
             node.name: NodeInstance(self._node_args(node, pictured, told), self._options(*first))
             for pictured, nodes in self._by_image()
             for node in nodes
         }
+        gate, router = self._plan.gateway, self._plan.router
+        if gate is not None and router is not None:
+            args = self._gateway_args(as_node(gate, router.secret_env))
+            made[gate.node] = NodeInstance(args, self._options(*first))
+        return made
+
+    def _address(self, node: str) -> Address:
+        if self.gateway is not None and self._plan.gateway and node == self._plan.gateway.node:
+            return self.gateway.address
+        return self.addresses[node]
 
     def _by_image(self) -> list[tuple[Image, list[Node]]]:
         """Nodes of one kind share an image, and the look-ups that it takes."""
@@ -254,7 +297,7 @@ class Stack:
             node=node,
             region=self._args.region,
             image=pictured,
-            interface_id=self.addresses[node.name].interface_id,
+            interface_id=self._address(node.name).interface_id,
             subnet_id=self.network.subnet_id,
             members_id=self.network.members_id,
             bucket_name=self.storage.bucket_name,
@@ -274,9 +317,32 @@ class Stack:
             ephemeral=self._plan.ttl_seconds is not None,
         )
 
+    def _gateway_args(self, node: Node) -> NodeArgs:
+        named, told = self._args.settings.ami, self._told_gateway()
+        pictured = image(named, gpus=False, containers=False, options=self._look_up)
+        args = self._node_args(node, pictured, told)
+        return replace(
+            args,
+            launching=Launching(),
+            model=None,
+            writes=(CA_KEY,),
+            weights=False,
+        )
+
+    def _told_gateway(self) -> pulumi.Output[dict[str, Assignment]]:
+        """The gateway's assignment by its name; empty without one."""
+        gate, made = self._plan.gateway, self.gateway
+        if gate is None or made is None:
+            return pulumi.Output.from_input({})
+        nodes = {n: a.private_ip for n, a in self.addresses.items()}
+        told = made.told(self._args.region, self.storage.bucket_name, self.storage.archive, nodes)
+        return told.apply(lambda assignment: {gate.node: assignment})
+
     def _make_record(self) -> Record:
         deployment = pulumi.Output.all(
-            told=self._assignments(),
+            told=pulumi.Output.all(self._assignments(), self._told_gateway()).apply(
+                lambda parts: parts[0] | parts[1]
+            ),
             instances={name: node.instance_id for name, node in self.nodes.items()},
             endpoint=self._endpoint(),
         ).apply(lambda v: to_json(expected(self._plan, v["told"], v["instances"], v["endpoint"])))
@@ -291,6 +357,8 @@ class Stack:
         )
 
     def _endpoint(self) -> pulumi.Output[str]:
+        if self.gateway is not None:
+            return self.gateway.endpoint
         primary = self._plan.groups[0].primary.name
         port = self._plan.ports.api
         return self.addresses[primary].private_ip.apply(lambda ip: f"http://{ip}:{port}/v1")
@@ -327,4 +395,5 @@ def expected(
             )
             for group in plan.groups
         },
+        gateway=ExpectedGateway(plan.gateway.node) if plan.gateway else None,
     )

@@ -66,6 +66,7 @@ class Network(pulumi.ComponentResource):
         super().__init__("moe-serving:network:Network", "network", None, opts)
         self._args = args
         self._routes: aws.ec2.RouteTable | None = None
+        self._further: list[pulumi.Input[str]] = []
         if args.existing is None:
             self._make(args)
         else:
@@ -88,6 +89,10 @@ class Network(pulumi.ComponentResource):
             self._nat(self._routes, after)
         else:
             self._interface_endpoints(after)
+
+    def admit_to_services(self, group_id: pulumi.Input[str]) -> None:
+        """Let a further security group reach the interface endpoints that `open` makes."""
+        self._further.append(group_id)
 
     def _child(
         self, ignore_changes: list[str] | None = None, after: Sequence[pulumi.Resource] = ()
@@ -239,6 +244,16 @@ class Network(pulumi.ComponentResource):
             to_port=443,
             opts=self._child(),
         )
+        for number, further in enumerate(self._further):
+            aws.vpc.SecurityGroupIngressRule(
+                f"aws-services-from-other-{number}",
+                security_group_id=group.id,
+                referenced_security_group_id=further,
+                ip_protocol="tcp",
+                from_port=443,
+                to_port=443,
+                opts=self._child(),
+            )
         for service in SSM_SERVICES:
             aws.ec2.VpcEndpoint(
                 service,

@@ -64,6 +64,7 @@ class NodeArgs:
     launching: where its capacity comes from; refusals: what is said where there is none.
     model: the weights that it reads, where they aren't in the stack's bucket.
     ephemeral: the stack has a ttl.
+    writes: S3 keys that it may put beside its status. weights: whether it reads any.
     """
 
     node: Node
@@ -82,6 +83,8 @@ class NodeArgs:
     refusals: Refusals
     model: S3Location | None = None
     ephemeral: bool = False
+    writes: tuple[str, ...] = ()
+    weights: bool = True
 
 
 class NodeInstance(pulumi.ComponentResource):
@@ -134,7 +137,9 @@ class NodeInstance(pulumi.ComponentResource):
             opts=self._child(),
         )
         document = pulumi.Output.all(args.bucket_arn, *args.parameter_arns).apply(
-            lambda arns: policies.node(arns[0], self._name, arns[1:], args.model)
+            lambda arns: policies.node(
+                arns[0], self._name, arns[1:], args.model, writes=args.writes, weights=args.weights
+            )
         )
         policy = aws.iam.RolePolicy(self._name, role=role.id, policy=document, opts=self._child())
         profile = aws.iam.InstanceProfile(

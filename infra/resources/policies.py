@@ -37,7 +37,13 @@ def assumed_by_ec2() -> str:
 
 
 def node(
-    bucket_arn: str, name: str, parameter_arns: Sequence[str], model: S3Location | None = None
+    bucket_arn: str,
+    name: str,
+    parameter_arns: Sequence[str],
+    model: S3Location | None = None,
+    *,
+    writes: Sequence[str] = (),
+    weights: bool = True,
 ) -> str:
     """All that one node may do.
 
@@ -46,7 +52,10 @@ def node(
         name: the node.
         parameter_arns: the SSM parameters that its assignment names.
         model: the weights, where they lie in a bucket that isn't the stack's.
+        writes: S3 keys that it may put beside its status.
+        weights: whether it reads any.
     """
+    puts = [f"{bucket_arn}/{key}" for key in (status_key(name), *writes)]
     return _document(
         {
             "Sid": "OwnAssignmentArchiveAndWeights",
@@ -55,7 +64,7 @@ def node(
             "Resource": [
                 f"{bucket_arn}/{assignment_key(name)}",
                 f"{bucket_arn}/bootstrap/*",
-                f"{bucket_arn}/models/*",
+                *([f"{bucket_arn}/models/*"] if weights else ()),
                 f"{bucket_arn}/{EXTENSION_KEY}",
             ],
         },
@@ -63,7 +72,7 @@ def node(
             "Sid": "OwnStatus",
             "Effect": "Allow",
             "Action": "s3:PutObject",
-            "Resource": f"{bucket_arn}/{status_key(name)}",
+            "Resource": puts if writes else puts[0],
         },
         {
             "Sid": "NamedSecrets",

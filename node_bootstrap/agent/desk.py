@@ -20,6 +20,7 @@ class Desk:
     secret: environment variable of the role -> its secret value; empty when not known.
     why_unprepared: why the steps are not done, in one sentence.
     read_tail: the end of the role's log, without secrets.
+    kv_fault: why the role's KV doesn't move as planned; empty where it does.
     """
 
     supervisor: Supervisor
@@ -28,3 +29,4 @@ class Desk:
     secret: Callable[[str], str]
     why_unprepared: Callable[[], str]
     read_tail: Callable[[], str]
+    kv_fault: Callable[[], str] = str

@@ -11,6 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from node_bootstrap.agent.events import (
+    Event,
+    Heard,
+    Ordered,
+    Plan,
+    Prepared,
+    Probed,
+    Tick,
+)
 from node_bootstrap.agent.protocol import (
     Action,
     Directive,
@@ -39,18 +48,6 @@ STALL_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What one revision asks of the group; `members` are the nodes beside the primary."""
-
-    revision: str
-    primary: str
-    members: tuple[str, ...]
-    ranks: int
-    start_seconds: float
-    silence_seconds: float
-
-
-@dataclass(frozen=True)
 class MemberView:
     """One member as last heard; `ran`: its role was seen running in this generation."""
 
@@ -61,46 +58,13 @@ class MemberView:
 
 
 @dataclass(frozen=True)
-class Tick:
-    """Time went on; what the supervisor sees of the primary's own role."""
-
-    role: RoleView
-
-
-@dataclass(frozen=True)
-class Heard:
-    """A heartbeat came in."""
-
-    beat: Heartbeat
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The primary's own steps are done for this plan."""
-
-    plan: Plan
-
-
-@dataclass(frozen=True)
-class Probed:
-    """One rank was asked in the life `pair`: its answer, or the error instead of one."""
-
-    pair: Pair
-    rank: int
-    report: ProbeReport | None
-    error: str = ""
-
-
-Event = Tick | Heard | Prepared | Probed
-
-
-@dataclass(frozen=True)
 class Group:
     """All that the primary knows.
 
     plan: what this generation runs. prepared: what the primary's steps are done for.
     started: assembled, its roles may run. bound: (instance id, boot id) of each member then.
     streak: generations in a row that never became ready.
+    ordered: why the gateway wants this generation to end.
     """
 
     plan: Plan
@@ -119,6 +83,7 @@ class Group:
     bound: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     answers: Mapping[int, ProbeReport] = field(default_factory=dict)
     probe_error: str = ""
+    ordered: str = ""
     fault: Fault | None = None
 
     @property
@@ -177,7 +142,7 @@ def waiting_for(group: Group, now: Now) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _take(group: Group, event: Event, now: Now) -> Group:
+def _take(group: Group, event: Event, now: Now) -> Group:  # noqa: PLR0911 - a list of rules
     match event:
         case Tick(role):
             return _tick(group, role, now)
@@ -185,12 +150,14 @@ def _take(group: Group, event: Event, now: Now) -> Group:
             return _hear(group, beat, now)
         case Prepared(plan):
             return replace(group, prepared=plan)
-        case Probed(pair, rank, answer, error):
-            if not group.started or pair != group.pair:
-                return group
-            if answer is None:
-                return replace(group, probe_error=f"rank {rank} did not answer: {error}")
+        case Probed(pair) | Ordered(pair) if not group.started or pair != group.pair:
+            return group
+        case Probed(_, rank, None, error):
+            return replace(group, probe_error=f"rank {rank} did not answer: {error}")
+        case Probed(_, rank, answer):
             return replace(group, answers={**group.answers, rank: answer}, probe_error="")
+        case Ordered(_, cause):
+            return replace(group, ordered=cause)
 
 
 def _tick(group: Group, role: RoleView, now: Now) -> Group:
@@ -250,6 +217,8 @@ def _switch(group: Group, now: Now) -> bool:
 
 
 def _fault(group: Group, now: Now) -> str:
+    if group.ordered:
+        return group.ordered
     if group.role.ended(group.pair):
         return f"{group.plan.primary}: its vLLM ended {group.role.detail}".rstrip()
     for name in group.plan.members:
@@ -308,6 +277,7 @@ def _begin(group: Group, now: Now, cause: str, *, blameless: bool) -> Group:
         answers={},
         bound={},
         probe_error="",
+        ordered="",
         members={k: replace(v, ran=False) for k, v in group.members.items()},
         restarts=(*group.restarts, restart)[-RESTARTS_KEPT:],
         fault=fault or group.fault,

@@ -37,4 +37,5 @@ def _member_report(group: Group, name: str, now: Now) -> MemberReport:
         phase=beat.phase if fresh(group, view, now) else "silent",
         generation=beat.started.generation if beat.started else 0,
         heard_at=view.heard_epoch,
+        kv_fault=beat.kv_fault,
     )

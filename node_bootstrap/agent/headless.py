@@ -158,4 +158,5 @@ class Headless:
                 acknowledged=member.directive.generation if member.directive else 0,
                 detail=detail[:500],
                 log_tail=self._tail if phase == "failed" else "",
+                kv_fault=self._desk.kv_fault(),
             )

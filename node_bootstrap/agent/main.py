@@ -11,26 +11,30 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from node_bootstrap import runner
-from node_bootstrap.agent import logs
+from node_bootstrap.agent import logs, transport
 from node_bootstrap.agent.desk import Desk
 from node_bootstrap.agent.ending import Ending, SystemdTimer
 from node_bootstrap.agent.headless import Headless
 from node_bootstrap.agent.notify import notify
 from node_bootstrap.agent.preparer import Preparer, Progress, Tools
 from node_bootstrap.agent.primary import Primary
-from node_bootstrap.agent.protocol import Directive, Heartbeat, Pair, RoleView
+from node_bootstrap.agent.protocol import Directive, Heartbeat, Pair, RestartOrder, RoleView
 from node_bootstrap.agent.report import Reporter, StatusCollector
 from node_bootstrap.agent.role import Supervisor, tail
 from node_bootstrap.agent.role_facts import RoleReader
 from node_bootstrap.agent.server import AgentServer, Answers
 from node_bootstrap.agent.store import Store, clients
+from node_bootstrap.gateway.layout import Files
+from node_bootstrap.gateway.node import GatewayNode, Lent
+from node_bootstrap.gateway.step import GatewayStep, PackagesStep
+from node_bootstrap.gateway.units import Systemd
 from node_bootstrap.status import SCHEMA, Fault, Found, GroupReport, Status
 from node_bootstrap.steps import hardware, software
 from node_bootstrap.steps.role_unit import RoleStep
 from node_bootstrap.steps.weights import WeightsStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from node_bootstrap.agent.identity import Identity, NodeConfig
     from node_bootstrap.assignment import Assignment
@@ -66,7 +70,7 @@ class Agent:
         self._end = threading.Event()
         self._wake = threading.Event()
         self._store: Store | None = None
-        self._desk: Primary | Headless | None = None
+        self._desk: Primary | Headless | GatewayNode | None = None
         self._server: AgentServer | None = None
         self._server_error = ""
         self._told: Assignment | None = None
@@ -119,24 +123,28 @@ class Agent:
         started = role.started
         running = role.state == "running"
         prepared = progress.prepared.revision if progress.prepared else ""
+        kv_fault = self._kv_fault() if running else ""
         return Status(
             schema=SCHEMA,
             node=self._config.node,
             instance_id=self._identity.instance_id,
             boot_id=self._identity.boot_id,
             updated_at=time.time(),
-            phase=progress.phase,
+            phase="failed" if kv_fault else progress.phase,
             steps=progress.steps,
             archive_sha256=self._archive,
             revision=started.revision if running and started else prepared,
             generation=started.generation if started else 0,
             running=running,
             found=self._reader.found(progress.found),
-            fault=_fault(progress, desk, started),
+            fault=Fault(self._reader.kv()[1], kv_fault, started.generation if started else 0)
+            if kv_fault and not progress.fault
+            else _fault(progress, desk, started),
             group=self._group(),
             booted_at=self._identity.booted_at,
             agent_started_at=self._started_at,
             ends_at=self._ending.ends_at,
+            gateway=desk.report() if isinstance(desk, GatewayNode) else None,
         )
 
     def _tick(self) -> None:
@@ -154,11 +162,15 @@ class Agent:
             self._listen(progress.assignment)
             self._desk.tick()
             self._reader.read(
-                self._desk.role.started if self._desk.role.state == "running" else None
+                self._desk.role.started if self._desk.role.state == "running" else None,
+                moves_kv=progress.assignment.kv_transfer is not None,
             )
         self._reporter.submit(self.status())
 
-    def _make_desk(self, assignment: Assignment) -> Primary | Headless:
+    def _make_desk(self, assignment: Assignment) -> Primary | Headless | GatewayNode:
+        if assignment.gateway is not None:
+            lent = Lent(self._token, self._secret, self._publish, self._wake.set)
+            return GatewayNode(assignment, lent, self._places, Systemd())
         desk = Desk(
             supervisor=self._supervisor,
             token=self._token,
@@ -166,6 +178,7 @@ class Agent:
             secret=self._secret,
             why_unprepared=self._why_unprepared,
             read_tail=self._read_tail,
+            kv_fault=self._kv_fault,
         )
         if assignment.position == "primary":
             return Primary(assignment, desk, self._places, self._identity)
@@ -185,7 +198,7 @@ class Agent:
         registry.register(StatusCollector(self.status))
         address = (assignment.hardware.private_ip, assignment.agent_port)
         try:
-            answers = Answers(self._token, self._hear, self._group, registry)
+            answers = Answers(self._token, self._hear, self._group, registry, self._order)
             self._server = AgentServer(address, answers)
         except OSError as error:  # the address may still be on its way (DHCP)
             if str(error) != self._server_error:
@@ -199,6 +212,18 @@ class Agent:
         self._wake.set()  # it may have been the last one to wait for
         return answer
 
+    def _order(self, order: RestartOrder) -> bool:
+        if not isinstance(self._desk, Primary):
+            return False
+        self._desk.order(order)
+        self._wake.set()
+        return True
+
+    def _kv_fault(self) -> str:
+        assignment = self._preparer.progress.assignment
+        planned = assignment.kv_transfer if assignment else None
+        return transport.fault(planned, self._reader.kv()[0]) if planned else ""
+
     def _group(self) -> GroupReport | None:
         return self._desk.report() if isinstance(self._desk, Primary) else None
 
@@ -210,6 +235,10 @@ class Agent:
         assignment = self._preparer.progress.assignment
         name = assignment.secret_env.get(variable, "") if assignment else ""
         return self._preparer.parameter(name)
+
+    def _publish(self, key: str, text: str) -> None:
+        if self._store is not None:
+            self._store.put_text(key, text)
 
     def _put(self, status: Status) -> None:
         if self._store is not None:
@@ -223,6 +252,17 @@ class Agent:
 
     def _steps(self, assignment: Assignment, store: Store) -> tuple[Step, ...]:
         address = assignment.hardware.private_ip
+
+        def read(names: Sequence[str]) -> Mapping[str, str]:
+            return self._preparer.read_parameters(names, store)
+
+        if (gateway := assignment.gateway) is not None:
+            return (
+                hardware.HardwareStep(assignment.hardware),
+                software.SoftwareStep(assignment.software),
+                PackagesStep(gateway.packages),
+                GatewayStep(assignment, gateway, Files(self._places), Systemd(), read),
+            )
         return (
             hardware.HardwareStep(assignment.hardware),
             software.SoftwareStep(assignment.software),
@@ -231,7 +271,7 @@ class Agent:
                 assignment,
                 self._places,
                 lambda: hardware.look(address).interface,
-                lambda names: self._preparer.read_parameters(names, store),
+                read,
                 self._systemd,
             ),
         )
@@ -259,7 +299,7 @@ def install_signals(end: Callable[[], None]) -> None:
 
 
 def _fault(
-    progress: Progress, desk: Primary | Headless | None, started: Pair | None
+    progress: Progress, desk: Primary | Headless | GatewayNode | None, started: Pair | None
 ) -> Fault | None:
     if progress.fault:
         generation = started.generation if started else 0

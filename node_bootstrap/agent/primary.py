@@ -10,10 +10,26 @@ from typing import TYPE_CHECKING
 from node_bootstrap import durable
 from node_bootstrap.agent import group as machine
 from node_bootstrap.agent import group_report, persisted
-from node_bootstrap.agent.group import Event, Group, Heard, Plan, Prepared, Probed, Tick
+from node_bootstrap.agent.group import (
+    Event,
+    Group,
+    Heard,
+    Ordered,
+    Plan,
+    Prepared,
+    Probed,
+    Tick,
+)
 from node_bootstrap.agent.identity import Identity, now
 from node_bootstrap.agent.probe import Prober, Target
-from node_bootstrap.agent.protocol import Action, Directive, Heartbeat, RoleView, StartRole
+from node_bootstrap.agent.protocol import (
+    Action,
+    Directive,
+    Heartbeat,
+    RestartOrder,
+    RoleView,
+    StartRole,
+)
 
 if TYPE_CHECKING:
     from node_bootstrap.agent.desk import Desk
@@ -84,6 +100,10 @@ class Primary:
         self._feed(Heard(beat))
         return machine.directive(self._group)
 
+    def order(self, order: RestartOrder) -> None:
+        """End the life that the order names, where it is still this group's."""
+        self._feed(Ordered(order.pair, order.cause))
+
     def tick(self) -> None:
         """Look at the role, decide, act. Called a few times a second from one thread."""
         role = self._look()
@@ -95,7 +115,8 @@ class Primary:
 
     def report(self) -> GroupReport:
         """The group for the status document."""
-        return group_report.report(self._group, now())
+        made = group_report.report(self._group, now())
+        return replace(made, kv_fault=self._desk.kv_fault())
 
     def waiting_for(self) -> tuple[str, ...]:
         """Why the group has not been started yet."""

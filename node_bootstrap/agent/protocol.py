@@ -63,6 +63,7 @@ class Heartbeat:
     revision: the revision that the member is prepared for; empty while its steps run.
     started: the last pair that its role was started for.
     acknowledged: generation of the last directive that it received.
+    kv_fault: why its KV doesn't move as planned; empty where it does.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Heartbeat:
     acknowledged: int
     detail: str = ""
     log_tail: str = ""
+    kv_fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,23 @@ class Directive:
     @property
     def pair(self) -> Pair:
         """The pair that this directive is about."""
+        return Pair(self.revision, self.generation)
+
+
+@dataclass(frozen=True)
+class RestartOrder:
+    """The gateway's word that a group must start anew: the life that it is about, and why.
+
+    A group that is past that life has done so already.
+    """
+
+    revision: str
+    generation: int
+    cause: str
+
+    @property
+    def pair(self) -> Pair:
+        """The life that must end."""
         return Pair(self.revision, self.generation)
 
 

@@ -1,4 +1,4 @@
-"""What vLLM said of itself when it started: read from its log once, remembered for its life."""
+"""What vLLM said of itself since it started: read from its log, remembered for its life."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from node_bootstrap import durable
-from node_bootstrap.agent import logs
+from node_bootstrap.agent import logs, transport
 from node_bootstrap.agent.protocol import Pair
+from node_bootstrap.agent.transport import KvWords
 from node_bootstrap.status import Experts, Found
 
 if TYPE_CHECKING:
@@ -18,15 +19,19 @@ if TYPE_CHECKING:
 
 READ_LOG_SECONDS = 1.0
 READ_LOG_TIMES = 600
+RARELY_SECONDS = 15.0
+"""After so many times in vain; the first peer of a prefill or decode group may come hours later."""
 
 
 @dataclass(frozen=True)
 class RoleFacts:
-    """What the role said in the life `pair`."""
+    """What the role said in the life `pair`; kv_at: when it was read (seconds since the epoch)."""
 
     pair: Pair
     experts: tuple[Experts, ...] = ()
     all2all_backend: str | None = None
+    kv: KvWords = KvWords()  # noqa: RUF009 - frozen, so sharing it is safe
+    kv_at: float = 0.0
 
 
 class RoleReader:
@@ -43,25 +48,49 @@ class RoleReader:
         self._times = 0
         self._next = 0.0
 
-    def read(self, pair: Pair | None) -> None:
-        """Look once more if it is time and something is still unsaid; pair: what runs."""
+    def read(self, pair: Pair | None, *, moves_kv: bool = False) -> None:
+        """Look once more if it is time and something is still unsaid.
+
+        Args:
+            pair: what runs.
+            moves_kv: it is a prefill or decode group, which names its peers' transport.
+        """
         if pair is None:
             return
         if self._facts is None or self._facts.pair != pair:
             self._facts, self._times, self._next = RoleFacts(pair), 0, 0.0
-        done = self._facts.experts or self._times >= READ_LOG_TIMES
+        facts, often = self._facts, self._times < READ_LOG_TIMES
+        done = (facts.experts or not often) and (facts.kv.whole or not moves_kv)
         if done or time.monotonic() < self._next:
             return
         text = self._supervisor.log()
-        self._facts = RoleFacts(pair, logs.experts(text), logs.all2all_backend(text))
+        # What was said once stays said: the log that is read is only the end of it.
+        kv = facts.kv.join(transport.words(text)) if moves_kv else facts.kv
+        self._facts = RoleFacts(
+            pair,
+            logs.experts(text) or facts.experts,
+            logs.all2all_backend(text) or facts.all2all_backend,
+            kv,
+            facts.kv_at if kv == facts.kv else time.time(),
+        )
         self._times += 1
-        self._next = time.monotonic() + READ_LOG_SECONDS
-        if self._facts.experts:
+        self._next = time.monotonic() + (READ_LOG_SECONDS if often else RARELY_SECONDS)
+        if self._facts.experts and self._facts != facts:
             durable.save(self._path, self._facts)
+
+    def kv(self) -> tuple[KvWords, float]:
+        """What the role said of how it moves KV, and when it was read (seconds since the epoch)."""
+        facts = self._facts
+        return (facts.kv, facts.kv_at) if facts is not None else (KvWords(), 0.0)
 
     def found(self, found: Found) -> Found:
         """The rest of what was found, completed with what the log says."""
         if self._facts is None:
             return found
-        backend = self._facts.all2all_backend
-        return replace(found, experts=self._facts.experts, all2all_backend=backend)
+        facts = self._facts
+        return replace(
+            found,
+            experts=facts.experts,
+            all2all_backend=facts.all2all_backend,
+            kv_transport=str(facts.kv) or None,
+        )

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from node_bootstrap import jsondata
-from node_bootstrap.agent.protocol import Directive, Heartbeat
+from node_bootstrap.agent.protocol import Directive, Heartbeat, RestartOrder
+from node_bootstrap.agent.reach import ReachOrder, reach
 from node_bootstrap.jsondata import ContractError
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 BODY_LIMIT_BYTES = 64 * 1024
 MEMBERS = "/v1/members/"
+RESTART = "/v1/group/restart"
+REACH = "/v1/reach"
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,14 @@ class Answers:
     token: the stack's token; empty while it is not known, then nobody is let in.
     hear: a heartbeat; None when this node is no primary or the member is not of its group.
     group: the group; None when this node is no primary.
+    order: end a life of the group; False when this node is no primary.
     """
 
     token: Callable[[], str]
     hear: Callable[[Heartbeat], Directive | None]
     group: Callable[[], GroupReport | None]
     registry: CollectorRegistry
+    order: Callable[[RestartOrder], bool]
 
 
 class AgentServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
@@ -82,7 +87,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.NOT_FOUND, f"no such path: {self.path}")
 
     def do_POST(self) -> None:
-        if not self.path.startswith(MEMBERS):
+        if not self.path.startswith((MEMBERS, RESTART, REACH)):
             self._refuse(HTTPStatus.NOT_FOUND, f"no such path: {self.path}")
             return
         if not self._allowed():
@@ -91,17 +96,30 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if not length.isdigit() or int(length) > BODY_LIMIT_BYTES:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {BODY_LIMIT_BYTES} bytes")
             return
+        body = self.rfile.read(int(length))
         try:
-            beat = jsondata.from_json(Heartbeat, self.rfile.read(int(length)))
+            if self.path == RESTART:
+                self._restart(jsondata.from_json(RestartOrder, body))
+            elif self.path == REACH:
+                self._json(jsondata.to_json(reach(jsondata.from_json(ReachOrder, body))))
+            else:
+                self._hear(jsondata.from_json(Heartbeat, body))
         except ContractError as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
-            return
+
+    def _hear(self, beat: Heartbeat) -> None:
         name = self.path.removeprefix(MEMBERS)
         answer = self.server.answers.hear(beat) if beat.name == name else None
         if answer is None:
             self._refuse(HTTPStatus.NOT_FOUND, f"{name} is no member of a group held here")
         else:
             self._json(jsondata.to_json(answer))
+
+    def _restart(self, order: RestartOrder) -> None:
+        if self.server.answers.order(order):
+            self._json(jsondata.to_json(order))
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, "this node is not the primary of its group")
 
     def _allowed(self) -> bool:
         token = self.server.answers.token()

@@ -113,14 +113,12 @@ class Store:
 
     def put_status(self, status: Status) -> None:
         """Write the status. StoreError when that fails."""
-        key = status_key(self.node)
+        self.put_text(status_key(self.node), jsondata.to_json(status), "application/json")
+
+    def put_text(self, key: str, text: str, kind: str = "text/plain") -> None:
+        """Write an object. StoreError when that fails."""
         try:
-            self.s3.put_object(
-                Bucket=self.bucket,
-                Key=key,
-                Body=jsondata.to_json(status).encode(),
-                ContentType="application/json",
-            )
+            self.s3.put_object(Bucket=self.bucket, Key=key, Body=text.encode(), ContentType=kind)
         except ClientError as error:
             raise StoreError(refusal("write", f"s3://{self.bucket}/{key}", error)) from error
         except (BotoCoreError, OSError) as error:

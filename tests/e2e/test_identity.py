@@ -20,7 +20,7 @@ pytestmark = pytest.mark.e2e
 
 TABLE = tomllib.loads((CHECKOUT / "tests/infra/resources/identity.toml").read_text())
 NODE_OF = {"primary": PRIMARY, "headless": HEADLESS}
-CASES = [(role, row) for row in TABLE["row"] if "call" in row for role in TABLE["roles"]]
+CASES = [(role, row) for row in TABLE["row"] if "call" in row for role in NODE_OF]
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 FOREIGN_BUCKET, FOREIGN_PARAMETER = "moe-serving-another-stack", "/moe-serving/another/agent-token"
 

@@ -25,13 +25,17 @@ def test_what_can_be_built_has_no_faults():
     buildable.require(settings.from_mapping(GOOD, "dev"))
 
 
+def test_prefill_and_decode_groups_on_cpu_types_can_be_built():
+    sides = {role: GOOD["groups"]["serve"] | {"role": role} for role in ("prefill", "decode")}
+    assert not faults_of(groups=sides)
+
+
 NOT_BUILT = [
     ({"model": {"name": "a/b", "source": "hf"}}, "model.source", "folder of this machine"),
     ({"vllm": {"runtime": "container"}}, "vllm.runtime", "containers on CPU nodes (groups.serve)"),
     ({"vllm": {"version": "0.33.0"}}, "vllm.version", "version: 0.32.0"),
     ({"endpoint": {"exposure": "public"}}, "endpoint.exposure", "exposure: private"),
-    ({"endpoint": {"tls": {"domain": "moe.example"}}}, "endpoint.tls", "TLS"),
-    ({"groups": group(role="decode")}, "groups.serve.role", "decode groups and their router"),
+    ({"endpoint": {"tls": {"domain": "moe.example"}}}, "endpoint.tls.issuer", "internal"),
     ({"groups": group(load_balancing="hybrid")}, "groups.serve.load_balancing", "internal"),
     ({"groups": group(tensor_parallel_size=2)}, "groups.serve.tensor_parallel_size", "1"),
     ({"groups": group(enforce_eager=False)}, "groups.serve.enforce_eager", "no compiler"),
@@ -69,7 +73,7 @@ def test_what_is_built(changes: dict[str, Any]):
 def test_all_of_them_come_at_once():
     given = {
         "model": GOOD["model"] | {"source": "hf", "revision": "main"},
-        "groups": group(role="prefill"),
+        "groups": group(eplb={}),
     }
     with pytest.raises(SettingsError, match="3 faults"):
         buildable.require(settings.from_mapping(GOOD | given, "dev"))

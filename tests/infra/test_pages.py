@@ -73,9 +73,16 @@ def test_a_branchs_stack_ends_by_itself() -> None:
 @pytest.mark.parametrize(
     ("stack", "hour", "day"), COST.findall((ROOT / "docs/cost.md").read_text())
 )
-def test_the_cost_page_has_the_plans_figures(stack: str, hour: str, day: str) -> None:
+def test_the_cost_page_has_the_plans_figures(
+    stack: str, hour: str, day: str, tmp_path: Path
+) -> None:
     source = read_file(ROOT / f"Pulumi.{stack}.yaml", ROOT)
     settings = load(source, stack)
+    if not settings.model.source.startswith("s3://"):
+        # A model that the rehearsal makes; its cost is its nodes', whatever is in it.
+        (tmp_path / "config.json").write_text('{"architectures": ["Any"], "num_experts": 8}')
+        local = settings.model.model_copy(update={"source": str(tmp_path)})
+        settings = settings.model_copy(update={"model": local})
     cost = make_plan(stack, settings, facts(settings.model, source.base), source.region).cost
     assert cost.usd_per_hour == pytest.approx(float(hour), abs=0.005)
     assert cost.usd_per_hour == pytest.approx(float(day) / 24, abs=0.005)

@@ -234,11 +234,48 @@ def test_failure_policy_stands_at_the_top_level_where_the_release_has_it(gpu_pla
     assert "kv_load_failure_policy" not in config["kv_connector_extra_config"]
 
 
-def test_decode_recomputes_unless_its_kernels_take_256_tokens_a_step(gpu_plan):
-    slow = transfer_of(gpu_plan(*PAIR), "decode")
-    plain = [PAIR[0], PAIR[1] | {"all2all_backend": "allgather_reducescatter"}]
-    assert slow["kv_load_failure_policy"] == "fail"
-    assert transfer_of(gpu_plan(*plain), "decode")["kv_load_failure_policy"] == "recompute"
+def test_a_transfer_that_fails_is_an_error_unless_recomputing_is_asked_for(gpu_plan):
+    asked = PAIR[1] | {"kv_transfer": KvTransferOptions(kv_load_failure_policy="recompute")}
+    assert transfer_of(gpu_plan(*PAIR), "prefill")["kv_load_failure_policy"] == "fail"
+    assert transfer_of(gpu_plan(*PAIR), "decode")["kv_load_failure_policy"] == "fail"
+    assert transfer_of(gpu_plan(PAIR[0], asked), "decode")["kv_load_failure_policy"] == "recompute"
+
+
+def test_on_cpu_types_kv_crosses_tcp_on_the_interface_with_the_address(gpu_plan):
+    pair = [side | {"instance_type": "c7i.large"} for side in PAIR]
+    plan = gpu_plan(*pair, version="0.32.0", model="Qwen/Qwen3-30B-A3B")
+    assert transfer_of(plan, "decode")["kv_buffer_device"] == "cpu"
+    for node in plan.nodes:
+        assert node.env["UCX_TLS"] == "tcp,self"
+        assert node.env["UCX_NET_DEVICES"] == "${PRIMARY_INTERFACE}"
+        assert node.software.distributions["nixl"] == "1.5.0"
+    assert {group.kv_transfer.transport for group in plan.groups} == {"tcp"}
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "version", "asked", "restarts"),
+    [
+        ("c7i.large", "0.32.0", None, False),
+        ("c7i.large", "0.31.0", None, True),
+        ("c7i.large", "0.32.0", True, True),
+        ("p5en.48xlarge", "0.33.0", None, True),
+        ("p5en.48xlarge", "0.33.0", False, False),
+    ],
+)
+def test_decode_starts_anew_with_its_prefill_where_a_restarted_peer_is_not_known_to_be_taken(
+    gpu_plan, instance_type, version, asked, restarts
+):
+    pair = [
+        side
+        | {
+            "instance_type": instance_type,
+            "kv_transfer": KvTransferOptions(restart_with_peer=asked),
+        }
+        for side in PAIR
+    ]
+    prefill, decode = gpu_plan(*pair, version=version, model="Qwen/Qwen3-30B-A3B").groups
+    assert decode.kv_transfer.restart_with_peer == restarts
+    assert not prefill.kv_transfer.restart_with_peer
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,10 @@ class Account(pulumi.runtime.Mocks):
         self.made.append(Made(args.typ, args.name, dict(args.inputs), bool(args.custom)))
         outputs: dict[str, Any] = {"arn": f"arn:aws:mock:::{args.name}", **args.inputs}
         if args.typ == "aws:ec2/networkInterface:NetworkInterface":
-            # By the node's place, `serve-0-1`: the engine makes interfaces in any order.
-            index = int(args.name.removesuffix("-address").rpartition("-")[2])
+            # By the node's place, `serve-0-1`: the engine makes interfaces in any order. The gateway
+            # has none.
+            place = args.name.removesuffix("-address").rpartition("-")[2]
+            index = int(place) if place.isdigit() else 100
             outputs["privateIp"] = f"10.42.0.{11 + index}"
         if args.typ == "aws:ec2/launchTemplate:LaunchTemplate":
             outputs["latestVersion"] = 1
@@ -80,6 +82,7 @@ class Account(pulumi.runtime.Mocks):
             "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": offerings_of(args.args),
             "aws:ssm/getParameter:getParameter": {"value": NEWEST_IMAGE},
             "aws:ec2/getAmi:getAmi": image_of(args.args),
+            "aws:s3/getObject:getObject": {"body": "-----BEGIN CERTIFICATE-----"},
         }[args.token]
 
     def of(self, kind: str) -> list[Made]:

@@ -20,6 +20,8 @@ import pytest
 
 from node_bootstrap import assignment as a
 from node_bootstrap import jsondata
+from node_bootstrap.agent.protocol import RestartOrder
+from node_bootstrap.gateway import peers
 
 BUCKET = "moe-serving-test-123456789012"
 ENGINE = Path(__file__).parent / "engine.py"
@@ -166,6 +168,32 @@ def test_the_agent_tells_its_group_only_to_who_has_the_token(ready):
     assert 'moe_group_phase{phase="ready"} 1.0' in metrics
     with urllib.request.urlopen(f"{base}/healthz", timeout=2) as answer:
         assert answer.read() == b"ok\n"
+
+
+TOKEN = "the-token"
+
+
+def test_a_group_starts_anew_on_the_order_of_who_holds_the_token(ready):
+    now = ready.group()
+    order = RestartOrder(now["revision"], now["generation"], "the gateway wants it")
+    agent = ("127.0.0.1", ready.agent_port)
+    with pytest.raises(peers.PeerError, match="HTTP 401"):
+        peers.order_restart(*agent, "wrong", order)
+    peers.order_restart(*agent, TOKEN, dataclasses.replace(order, generation=now["generation"] - 1))
+    time.sleep(1)
+    assert ready.group()["generation"] == now["generation"], "that life was over already"
+    peers.order_restart(*agent, TOKEN, order)
+    ready.wait(lambda group: group["generation"] > now["generation"])
+    assert ready.cause() == "the gateway wants it"
+    with pytest.raises(peers.PeerError, match="HTTP 404"):
+        peers.order_restart("127.0.0.2", ready.agent_port, TOKEN, order)
+
+
+def test_an_agent_tries_ports_for_who_holds_the_token(ready):
+    reached, closed = f"127.0.0.1:{ready.agent_port}", "127.0.0.1:1"
+    said = peers.unreached({"n": "127.0.0.2"}, ready.agent_port, TOKEN, [reached, closed])
+    assert len(said) == 1
+    assert said[0].startswith(f"n doesn't reach the side channel {closed}: ")
 
 
 def alive(pid):

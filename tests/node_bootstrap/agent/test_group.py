@@ -157,6 +157,19 @@ def test_a_fault_begins_the_next_generation_and_stops_everybody(event, cause):
         assert isinstance(desk.tick()[0], StopRole)
 
 
+def test_a_life_that_the_gateway_wants_ended_ends_with_its_words():
+    desk = Desk().make_ready()
+    desk.feed(g.Ordered(desk.group.pair, "prefill-0 started anew"))
+    assert (desk.group.generation, desk.cause) == (2, "prefill-0 started anew")
+
+
+def test_an_order_about_a_life_that_is_over_changes_nothing():
+    desk = Desk().make_ready()
+    desk.feed(g.Ordered(Pair("r1", 0), "prefill-0 started anew"))
+    desk.tick(1)
+    assert (desk.group.generation, desk.phase) == (1, "ready")
+
+
 def test_a_silent_member_is_a_fault():
     desk = Desk().make_ready()
     for _ in range(11):

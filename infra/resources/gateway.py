@@ -1,0 +1,193 @@
+"""The gateway's part of a stack: keys, who reaches whom, and the node itself."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.plan.assignments import Place
+from infra.plan.gateway import CA_KEY, GatewayPlan, assignment, key_parameter
+from infra.plan.plan import Node, Plan
+from infra.resources.network import ANYWHERE, Network
+from infra.resources.nodes import Address, AddressArgs
+from infra.resources.record import WAIT_VARIABLE
+from node_bootstrap.assignment import Archive, Assignment
+
+
+@dataclass(frozen=True)
+class GatewayArgs:
+    """What the gateway is made from; plan.gateway is not None. allowed_cidrs: its clients."""
+
+    plan: Plan
+    gate: GatewayPlan
+    network: Network
+    allowed_cidrs: tuple[str, ...]
+
+
+class Gateway(pulumi.ComponentResource):
+    """Security group, address and API keys of a gateway.
+
+    keys: name -> value, secret. It is the only way in: clients reach its one port, it reaches the
+    APIs and agents of the groups, and nobody from outside reaches the groups.
+    """
+
+    address: Address
+    keys: dict[str, pulumi.Output[str]]
+
+    def __init__(self, args: GatewayArgs, opts: pulumi.ResourceOptions) -> None:
+        super().__init__("moe-serving:gateway:Gateway", "gateway", None, opts)
+        self._args = args
+        self._opts = pulumi.ResourceOptions(parent=self)
+        self._group = args.network.security_group("gateway", "The endpoint, and its way to nodes")
+        self._rules()
+        self.address = Address(
+            f"{args.gate.node}-address",
+            AddressArgs(
+                node=args.gate.node,
+                subnet_id=args.network.subnet_id,
+                security_group_ids=[self._group.id],
+                efa=False,
+            ),
+            self._opts,
+        )
+        parameters = {
+            key.name: self._key(key_parameter(args.plan.stack, key)) for key in self.asked
+        }
+        self.keys = {name: parameter.value for name, parameter in parameters.items()}
+        self.register_outputs({"address": self.address.private_ip})
+
+    @property
+    def asked(self) -> Sequence[Any]:
+        """The keys as they were asked for."""
+        return self._args.gate.keys
+
+    @property
+    def group_id(self) -> pulumi.Output[str]:
+        """Its security group."""
+        return self._group.id
+
+    @property
+    def endpoint(self) -> pulumi.Output[str]:
+        """Base of the OpenAI API."""
+        gate = self._args.gate
+        if gate.domain:
+            return pulumi.Output.from_input(f"{gate.scheme}://{gate.domain}/v1")
+        return self.address.private_ip.apply(lambda ip: f"{gate.scheme}://{ip}/v1")
+
+    def told(
+        self,
+        region: str,
+        bucket: pulumi.Input[str],
+        archive: Archive,
+        addresses: Mapping[str, pulumi.Output[str]],
+    ) -> pulumi.Output[Assignment]:
+        """The gateway's assignment. It has the digests of the keys, which tell nobody the keys."""
+        plan, node = self._args.plan, self._args.gate.node
+
+        def fill_in(known: Mapping[str, Any]) -> Assignment:
+            place = Place(region, known["bucket"], archive, known["addresses"])
+            return assignment(plan, place, known["digests"])
+
+        digests = {
+            name: pulumi.Output.unsecret(value.apply(_digest)) for name, value in self.keys.items()
+        }
+        everywhere = {**addresses, node: self.address.private_ip}
+        return pulumi.Output.all(bucket=bucket, addresses=everywhere, digests=digests).apply(
+            fill_in
+        )
+
+    def certificate(
+        self, bucket: pulumi.Input[str], provider: aws.Provider, after: pulumi.Resource
+    ) -> pulumi.Output[str] | None:
+        """The authority that clients must trust, in PEM; None without one, or where nothing boots.
+
+        Args:
+            bucket: that the gateway puts it into.
+            provider: of the stack.
+            after: what waits for the gateway.
+        """
+        if self._args.gate.tls != "internal" or os.environ.get(WAIT_VARIABLE) == "no":
+            return None
+        found = aws.s3.get_object_output(
+            bucket=bucket,
+            key=CA_KEY,
+            opts=pulumi.InvokeOutputOptions(provider=provider, depends_on=[after]),
+        )
+        return found.body
+
+    def _rules(self) -> None:
+        args, ports = self._args, self._args.plan.ports
+        for cidr in args.allowed_cidrs:
+            name = f"gateway-from-{cidr.replace('/', '-')}"
+            self._ingress(name, self._group.id, args.gate.port, cidr_ipv4=cidr)
+        self._egress("gateway-to-https", 443, cidr_ipv4=ANYWHERE)
+        members = args.network.members_id
+        for what, port in (("api", ports.api), ("agent", ports.agent)):
+            self._egress(f"gateway-to-{what}", port, referenced_security_group_id=members)
+            self._ingress(
+                f"{what}-from-gateway",
+                members,
+                port,
+                referenced_security_group_id=self._group.id,
+            )
+
+    def _ingress(self, name: str, group: pulumi.Input[str], port: int, **peer: Any) -> None:
+        aws.vpc.SecurityGroupIngressRule(
+            name,
+            security_group_id=group,
+            ip_protocol="tcp",
+            from_port=port,
+            to_port=port,
+            opts=self._opts,
+            **peer,
+        )
+
+    def _egress(self, name: str, port: int, **peer: Any) -> None:
+        aws.vpc.SecurityGroupEgressRule(
+            name,
+            security_group_id=self._group.id,
+            ip_protocol="tcp",
+            from_port=port,
+            to_port=port,
+            opts=self._opts,
+            **peer,
+        )
+
+    def _key(self, parameter: str) -> aws.ssm.Parameter:
+        """Every run draws a value, only the first one counts."""
+        return aws.ssm.Parameter(
+            f"key-{parameter.rsplit('/', 1)[-1]}",
+            name=parameter,
+            type=aws.ssm.ParameterType.SECURE_STRING,
+            value=pulumi.Output.secret(f"sk-{secrets.token_urlsafe(32)}"),
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["value"]),
+        )
+
+
+def as_node(gate: GatewayPlan, secret_env: dict[str, str]) -> Node:
+    """The gateway as a node that is launched like any other."""
+    return Node(
+        name=gate.node,
+        position="primary",
+        instance_type=gate.instance_type,
+        first_rank=0,
+        ranks=0,
+        argv=(),
+        env={},
+        secret_env=secret_env,
+        network_interfaces=gate.network_interfaces,
+        software=gate.software,
+        hardware=gate.hardware,
+        address=gate.address,
+    )
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
