@@ -61,8 +61,8 @@ class Account(pulumi.runtime.Mocks):
         self.made.append(Made(args.typ, args.name, dict(args.inputs), bool(args.custom)))
         outputs: dict[str, Any] = {"arn": f"arn:aws:mock:::{args.name}", **args.inputs}
         if args.typ == "aws:ec2/networkInterface:NetworkInterface":
-            # By the node's place, `serve-0-1`: the engine makes interfaces in any order. The gateway
-            # has none.
+            # By the node's place, `serve-0-1`: the engine makes interfaces in any order. A gateway
+            # has no place.
             place = args.name.removesuffix("-address").rpartition("-")[2]
             index = int(place) if place.isdigit() else 100
             outputs["privateIp"] = f"10.42.0.{11 + index}"
