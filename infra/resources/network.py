@@ -89,10 +89,12 @@ class Network(pulumi.ComponentResource):
         """
         if self._routes is None:
             return
+        # Free, and made beside a NAT gateway too: changing from one way to the other deletes none.
+        group = self._services_group()
         if self._args.nat:
             self._nat(self._routes, after)
         else:
-            self._interface_endpoints(after)
+            self._interface_endpoints(group, after)
 
     def _child(
         self, ignore_changes: list[str] | None = None, after: Sequence[pulumi.Resource] = ()
@@ -233,7 +235,7 @@ class Network(pulumi.ComponentResource):
             opts=self._child(),
         )
 
-    def _interface_endpoints(self, after: Sequence[pulumi.Resource]) -> None:
+    def _services_group(self) -> aws.ec2.SecurityGroup:
         group = self.security_group("aws-services", "Interface endpoints of AWS services")
         aws.vpc.SecurityGroupIngressRule(
             "aws-services-from-members",
@@ -244,6 +246,11 @@ class Network(pulumi.ComponentResource):
             to_port=443,
             opts=self._child(),
         )
+        return group
+
+    def _interface_endpoints(
+        self, group: aws.ec2.SecurityGroup, after: Sequence[pulumi.Resource]
+    ) -> None:
         for service in self._args.services:
             aws.ec2.VpcEndpoint(
                 service,
