@@ -63,11 +63,12 @@ def launchers(account, site):
 
 @pytest.mark.parametrize("way", ["in the request", "in a launch template"])
 @pytest.mark.parametrize(
-    ("who", "code"), [("passes", "DryRunOperation"), ("launches", "UnauthorizedOperation")]
+    "outcome", [("passes", "DryRunOperation"), ("launches", "UnauthorizedOperation")]
 )
 def test_a_launch_with_a_profile_needs_the_right_to_pass_its_role(
-    launchers, site, refusal, way, who, code
+    launchers, site, refusal, way, outcome
 ):
+    who, code = outcome
     request = {"LaunchTemplate": {"LaunchTemplateName": "pass-me"}}
     if way == "in the request":
         request = {
