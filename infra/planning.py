@@ -77,6 +77,8 @@ def request_of(
         region=region,
         suppress=settings.checks.suppress,
         ttl_seconds=None if settings.ttl is None else seconds(settings.ttl),
+        nat=None if settings.network.nat == "auto" else settings.network.nat,
+        existing_network=settings.network.subnet_id is not None,
     )
 
 

@@ -324,6 +324,8 @@ def stack_facts(plan: Plan) -> StackFacts:
         router_argv=plan.router.argv if plan.router else (),
         shortest_context=min(contexts, default=None),
         notes=_notes(plan.notes),
+        way_out=plan.way_out,
+        from_internet=plan.from_internet,
     )
 
 

@@ -21,6 +21,7 @@ from infra.plan.plan import (
     Plan,
     api_key_parameter,
 )
+from infra.plan.reach import from_internet, way_out
 from infra.plan.router import GATEWAY, Router, router
 from infra.plan.serve import Launch, Weights
 from infra.plan.topology import Cut, GroupPlace, NodePlace, Ports
@@ -53,6 +54,8 @@ def make(request: Request) -> Plan:
     first = catalog.instance_type(request.groups[0].instance_type)
     gpus = any(place.has_gpus for place in places)
     start = _START_SECONDS_GPU if gpus else _START_SECONDS
+    groups = tuple(_group(request, one, place) for one in decided for place in one.places)
+    outside = from_internet(groups, request.model_source)
     return Plan(
         stack=request.stack,
         model=_model(request),
@@ -61,7 +64,7 @@ def make(request: Request) -> Plan:
         # A fault must be noticed within 10 s: interval + timeout, or the members' silence.
         probe=Probe(request.model_name, "Hello", interval_seconds=2.0, timeout_seconds=5.0),
         limits=Limits(start_seconds=start, stop_seconds=10.0, silence_seconds=5.0),
-        groups=tuple(_group(request, one, place) for one in decided for place in one.places),
+        groups=groups,
         router=gateway,
         capacity=request.capacity,
         endpoint=request.endpoint,
@@ -72,6 +75,8 @@ def make(request: Request) -> Plan:
         suppress=request.suppress,
         ttl_seconds=request.ttl_seconds,
         notes=_notes(request) if gpus else (),
+        way_out=way_out(request.nat, outside, existing=request.existing_network),
+        from_internet=outside,
     )
 
 
@@ -366,13 +371,14 @@ def _notes(request: Request) -> tuple[Note, ...]:
 
 
 def _placement_group(request: Request) -> bool:
-    """Nodes that exchange tokens or KV share one; EC2 takes none with a Capacity Block."""
+    """Nodes that exchange tokens or KV share one; capacity that is there already has its own."""
     together = (
         group.nodes > 1 or group.role != "serve"
         for group in request.groups
         if catalog.instance_type(group.instance_type).gpu_count
     )
-    return request.capacity.kind != "capacity-block" and any(together)
+    there_already = request.capacity.kind in ("capacity-block", "reservation")
+    return not there_already and any(together)
 
 
 def _checkpoint_bytes(request: Request) -> int:

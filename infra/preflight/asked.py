@@ -81,7 +81,7 @@ def asked_of(plan: Plan, settings: Settings) -> Asked:
     gateways = nodes.get(GATEWAY, ("", 0))[1]
     layouts = [node.network_interfaces for node in plan.nodes]
     makes_network = settings.network.vpc_id is None and settings.network.subnet_id is None
-    nat = makes_network and settings.network.nat
+    nat = plan.way_out == "nat"
     # The NAT gateway takes the place of the interface endpoints.
     endpoints = 0 if not makes_network else 1 if nat else ENDPOINT_INTERFACES
     with_address = sum(nic.interface_type != "efa-only" for nics in layouts for nic in nics)
@@ -104,13 +104,5 @@ def asked_of(plan: Plan, settings: Settings) -> Asked:
         model_revision=settings.model.revision,
         public=settings.endpoint.exposure == "public",
         ttl_seconds=plan.ttl_seconds,
-        internet=_internet(plan),
+        internet=plan.from_internet,
     )
-
-
-def _internet(plan: Plan) -> tuple[str, ...]:
-    images = dict.fromkeys(node.software.image for node in plan.nodes)
-    # Amazon ECR's private registries have endpoints of their own; all others are on the internet.
-    outside = [f"the image {name}" for name in images if name and ".dkr.ecr." not in name]
-    weights = ["the weights on Hugging Face"] if plan.model.source == "hf" else []
-    return (*outside, *weights)

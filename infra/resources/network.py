@@ -12,6 +12,9 @@ import pulumi_aws as aws
 SSM_SERVICES = ("ssm", "ssmmessages")
 """Interface endpoints: secrets (ssm) and Session Manager (both) without a way to the internet."""
 
+REGISTRY_SERVICES = ("ecr.api", "ecr.dkr")
+"""Images of Amazon ECR; their layers come from S3."""
+
 ANYWHERE = "0.0.0.0/0"
 
 
@@ -36,6 +39,7 @@ class NetworkArgs:
     allowed_cidrs: who may reach `api_port` of the primaries.
     nat: a way out to the internet. public_subnet: one that the internet reaches.
     existing: takes the place of cidr, zone and nat.
+    services: of AWS, that nodes without a NAT gateway reach by interface endpoints.
     """
 
     region: str
@@ -47,6 +51,7 @@ class NetworkArgs:
     nat: bool = False
     public_subnet: bool = False
     existing: Existing | None = None
+    services: tuple[str, ...] = SSM_SERVICES
 
 
 class Network(pulumi.ComponentResource):
@@ -239,7 +244,7 @@ class Network(pulumi.ComponentResource):
             to_port=443,
             opts=self._child(),
         )
-        for service in SSM_SERVICES:
+        for service in self._args.services:
             aws.ec2.VpcEndpoint(
                 service,
                 vpc_id=self.vpc_id,

@@ -10,6 +10,7 @@ import pulumi_aws as aws
 
 from infra.plan.assignments import S3Location
 from infra.plan.plan import Node
+from infra.plan.reach import private_repository
 from infra.resources import launches, policies
 from infra.resources.capacity import Launching
 from infra.resources.images import Image
@@ -134,7 +135,13 @@ class NodeInstance(pulumi.ComponentResource):
             opts=self._child(),
         )
         document = pulumi.Output.all(args.bucket_arn, *args.parameter_arns).apply(
-            lambda arns: policies.node(arns[0], self._name, arns[1:], args.model)
+            lambda arns: policies.node(
+                arns[0],
+                self._name,
+                arns[1:],
+                args.model,
+                private_repository(args.node.software.image),
+            )
         )
         policy = aws.iam.RolePolicy(self._name, role=role.id, policy=document, opts=self._child())
         profile = aws.iam.InstanceProfile(

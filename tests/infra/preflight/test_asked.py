@@ -13,6 +13,7 @@ GPUS = """\
 model: {name: deepseek-ai/DeepSeek-V3-0324, source: "s3://models/m"}
 groups: {serve: {instance_type: p5.48xlarge, nodes: 2}}
 """
+OWN_IMAGE = "vllm: {image: 123456789012.dkr.ecr.us-east-1.amazonaws.com/vllm-efa:1}\n"
 
 
 @pytest.fixture
@@ -34,14 +35,14 @@ def asked_by(tmp_path):
 
 
 def test_a_p5_node_asks_for_thirty_three_interfaces_and_one_address(asked_by):
-    asked = asked_by(GPUS)
+    asked = asked_by(GPUS + OWN_IMAGE)
     assert asked.nodes == {"serve": ("p5.48xlarge", 2)}
     assert (asked.interfaces, asked.addresses) == (2 * 33 + 2, 2 + 2)
     assert (asked.gpu, asked.elastic_ips) == (True, 0)
 
 
 def test_a_nat_gateway_asks_for_an_elastic_ip_in_place_of_endpoints(asked_by):
-    asked = asked_by(GPUS + "network: {nat: true}\n")
+    asked = asked_by(GPUS)
     assert (asked.elastic_ips, asked.addresses) == (1, 3)
 
 
@@ -52,8 +53,7 @@ def test_an_existing_subnet_gets_the_nodes_alone(asked_by):
 
 def test_images_of_a_public_registry_ask_for_the_internet(asked_by):
     assert asked_by(GPUS).internet[0].startswith("the image ")
-    own = "vllm: {image: 123456789012.dkr.ecr.us-east-1.amazonaws.com/vllm:1}\n"
-    assert asked_by(GPUS + own).internet == ()
+    assert asked_by(GPUS + OWN_IMAGE).internet == ()
 
 
 def test_nodes_of_a_cpu_type_with_their_own_runtime_ask_for_none(asked_by):

@@ -64,6 +64,8 @@ class Account(pulumi.runtime.Mocks):
             # By the node's place, `serve-0-1`: the engine makes interfaces in any order.
             index = int(args.name.removesuffix("-address").rpartition("-")[2])
             outputs["privateIp"] = f"10.42.0.{11 + index}"
+        if args.typ == "aws:ec2/placementGroup:PlacementGroup":
+            outputs["name"] = f"{args.name}-1234567"
         if args.typ == "aws:ec2/launchTemplate:LaunchTemplate":
             outputs["latestVersion"] = 1
         if args.typ == "aws:s3/bucket:Bucket":
