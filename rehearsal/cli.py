@@ -42,6 +42,7 @@ EXPECTED = (
 DEFAULT = "rehearsal"
 Stack = Annotated[str, typer.Option(help="Name of the stack: Pulumi.<stack>.yaml.")]
 Boot = Annotated[bool, typer.Option("--boot/--no-boot", help="Boot instances, or only list them.")]
+Change = Annotated[str | None, typer.Argument(help="JSON, as the command shows it.")]
 Provider = Annotated[
     plugin.ProviderChoice, typer.Option(help="The rehearsal's AWS provider, or the real one.")
 ]
@@ -135,6 +136,25 @@ def console(node: str, stack: Stack = DEFAULT) -> None:
 def execute(node: str, command: list[str], stack: Stack = DEFAULT) -> None:
     """Run a command in a node as its root: `python -m rehearsal exec serve-0-0 -- COMMAND`."""
     raise typer.Exit(machine.enter(home(), instance_of(node, stack, _aws()), command))
+
+
+@app.command()
+def faults(change: Change = None) -> None:
+    """Show the faults that the account will have, or set them: a JSON list, `[]` for none."""
+    print(json.dumps(account_process.told(home(), "faults", _json(change)), indent=2))
+
+
+@app.command()
+def limits(change: Change = None) -> None:
+    """Show the account's quotas and AWS's capacity where they were set, or set a region's."""
+    print(json.dumps(account_process.told(home(), "limits", _json(change)), indent=2))
+
+
+def _json(given: str | None) -> object:
+    try:
+        return None if given is None else json.loads(given)
+    except ValueError as fault:
+        raise DriverError(f"{given!r} is not JSON: {fault}.") from fault
 
 
 @app.command(hidden=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from moto.core.utils import utcnow
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
+from rehearsal.account.ec2 import blocks
 from rehearsal.account.ec2.errors import refuse
 from rehearsal.account.ec2.launches import release
 from rehearsal.account.ec2.models import Instance, NetworkInterface
@@ -39,6 +40,10 @@ AWS = ("Server.InternalError: Internal error", "Server.InternalError")
 SPOT = (
     "Server.SpotInstanceTermination: Spot instance termination",
     "Server.SpotInstanceTermination",
+)
+BLOCK_OVER = (
+    "Server.InstanceTermination: Capacity Block ended",
+    "Server.InstanceTermination",
 )
 LOST = ("Server.InternalError: Internal error on launch", "Server.InternalError")
 
@@ -179,6 +184,9 @@ class Life:
         """Let EC2's states follow the machine's; returns whether anything changed."""
         changed = False
         for backend in self.backends():
+            for instance in blocks.instances_of(backend, blocks.follow(backend)):
+                self.terminate(instance, BLOCK_OVER)
+                changed = True
             for instance in backend.instances():
                 changed |= self._reconcile(backend, instance)
             _forget_old(backend)
@@ -265,6 +273,8 @@ def _forget_old(backend: Backend) -> None:
         ]
         if not shown:
             del backend.reservations[reservation.id]
+        if len(shown) < len(reservation.instances):
+            backend.by_id.clear()
         reservation.instances = shown
 
 

@@ -18,7 +18,7 @@ from rehearsal.account.ec2.backend import backend_of
 from rehearsal.account.endpoint import Endpoint, EndpointError, admin_keys, listen
 from rehearsal.account.environment import ACCOUNT_ID
 from rehearsal.account.faults import Faults
-from rehearsal.account.iam import authorize
+from rehearsal.account.iam import authorize, simulate
 from rehearsal.account.metadata import Metadata
 from rehearsal.account.persistence import StateError, Store
 from rehearsal.account.server import Account
@@ -55,6 +55,7 @@ def build(home: Home, region: str, machine: MachineFactory) -> Account:
     api.install(account)
     quotas.install()
     authorize.install()
+    simulate.install()
     store.load()
     backend_of(ACCOUNT_ID, region)
     account.use(machine(account, Metadata(lock, account.backends, store.changed)))

@@ -116,6 +116,18 @@ def set_boot(endpoint: Endpoint, *, enabled: bool) -> None:
     _ask(endpoint, "PUT", "boot", {"enabled": enabled})
 
 
+def told(home: Home, path: str, change: object = None) -> object:
+    """What is set at a control path (`faults`, `limits`), after a change where one is given.
+
+    Raises:
+        DriverError: no account runs, or it refused the change.
+    """
+    endpoint = running(home)
+    if endpoint is None:
+        raise DriverError("There is no account yet: `make up` (or `make preview`) starts it.")
+    return _ask(endpoint, "GET" if change is None else "PUT", path, change)
+
+
 def stop(home: Home) -> None:
     """End the account's process and wait for its end; nothing is done where none runs.
 
@@ -173,7 +185,7 @@ def _healthy(endpoint: Endpoint) -> bool:
     return True
 
 
-def _ask(endpoint: Endpoint, method: str, path: str, body: object | None) -> None:
+def _ask(endpoint: Endpoint, method: str, path: str, body: object | None) -> object:
     request = urllib.request.Request(  # noqa: S310 - loopback, from our own endpoint.json
         f"{endpoint.url}/_rehearsal/{path}",
         method=method,
@@ -181,8 +193,8 @@ def _ask(endpoint: Endpoint, method: str, path: str, body: object | None) -> Non
         headers={"Content-Type": "application/json"},
     )
     try:
-        with _opener.open(request, timeout=ANSWER_SECONDS):
-            return
+        with _opener.open(request, timeout=ANSWER_SECONDS) as answer:
+            return json.load(answer)
     except urllib.error.HTTPError as problem:
         said = problem.read().decode(errors="replace")
         raise DriverError(

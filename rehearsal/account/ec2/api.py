@@ -10,6 +10,7 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.responses import EC2Response
 
 from rehearsal.account.ec2 import backend
+from rehearsal.account.ec2.blocks import CapacityBlocks
 from rehearsal.account.ec2.capacity import CapacityReservations
 from rehearsal.account.ec2.instances import Instances
 from rehearsal.account.ec2.interfaces import Interfaces
@@ -23,7 +24,15 @@ NOT_SERVED = ("CreateFleet", "RequestSpotFleet", "RequestSpotInstances", "Create
 """moto answers these with success, but no instance of ours would come of it."""
 
 
-class Ec2Api(Instances, Interfaces, Network, PlacementGroups, CapacityReservations, EC2Response):
+class Ec2Api(
+    Instances,
+    Interfaces,
+    Network,
+    PlacementGroups,
+    CapacityReservations,
+    CapacityBlocks,
+    EC2Response,
+):
     """Our actions come first in the method resolution; the rest is moto's."""
 
     def call_action(self) -> Any:

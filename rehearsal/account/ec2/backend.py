@@ -30,14 +30,17 @@ class Backend(EC2Backend):
         self.pools: dict[str, AddressPool] = {}
         self.placement_groups: dict[str, PlacementGroup] = {}
         self.capacity_reservations: dict[str, CapacityReservation] = {}
+        self.block_offerings: dict[str, dict[str, Any]] = {}
         self.limits = Limits()
         self.client_tokens: dict[str, tuple[str, str]] = {}
         """RunInstances' token -> (digest of its request, reservation id)."""
+        self.by_id: dict[str, Instance] = {}
+        """The shown instances; what `reservations` holds counts."""
         super().__init__(region_name, account_id)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """A state of an account that had no limits yet has none set."""
-        vars(self).update({"limits": Limits(), **state})
+        """A state of an account that did not know something yet has none of it."""
+        vars(self).update({"limits": Limits(), "block_offerings": {}, "by_id": {}, **state})
 
     @property
     def _url_module(self) -> Any:
@@ -53,10 +56,24 @@ class Backend(EC2Backend):
 
     def get_instance(self, instance_id: str) -> Instance:
         """The instance, or EC2's InvalidInstanceID.NotFound."""
-        for instance in self.instances():
-            if instance.id == instance_id:
-                return instance
-        raise InvalidInstanceIdError(instance_id)
+        if instance_id not in self.by_id:
+            # moto and the life of instances change `reservations` themselves.
+            self.by_id = {i.id: i for i in self.instances()}
+        if instance_id not in self.by_id:
+            raise InvalidInstanceIdError(instance_id)
+        return self.by_id[instance_id]
+
+    def get_instance_by_id(self, instance_id: str) -> Instance | None:
+        """As moto's, which walks all instances."""
+        try:
+            return self.get_instance(instance_id)
+        except InvalidInstanceIdError:
+            return None
+
+    def show(self, reservation: Any, instance: Instance) -> None:
+        """A new instance of a reservation."""
+        reservation.instances.append(instance)
+        self.by_id[instance.id] = instance
 
     # -- interfaces
 

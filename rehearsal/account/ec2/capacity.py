@@ -113,6 +113,7 @@ class CapacityReservations(Action):
     def modify_capacity_reservation(self) -> ActionResult:
         """Change the count (never below what is used), the end and the matching."""
         reservation = self._reservation(self.parameter("CapacityReservationId"))
+        self._no_block(reservation)
         if reservation.state != "active":
             raise refuse(
                 "IncorrectState", f"The capacity reservation is {reservation.state}, not active."
@@ -136,9 +137,18 @@ class CapacityReservations(Action):
                 setattr(reservation, field, self.parameter(name))
         return ActionResult({"Return": True})
 
+    @staticmethod
+    def _no_block(reservation: CapacityReservation) -> None:
+        if reservation.reservation_type == "capacity-block":
+            raise refuse(
+                "InvalidParameterValue",
+                f"{reservation.id} is a Capacity Block: it can't be changed or cancelled.",
+            )
+
     def cancel_capacity_reservation(self) -> ActionResult:
         """Give the capacity back; running instances go on."""
         reservation = self._reservation(self.parameter("CapacityReservationId"))
+        self._no_block(reservation)
         self.dry_run()
         reservation.state = "cancelled"
         reservation.available_instance_count = 0

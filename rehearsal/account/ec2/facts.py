@@ -71,3 +71,9 @@ class World:
     """Names and ARNs of instance profiles."""
     keys: frozenset[str] = frozenset()
     room: Room = Room()
+    architecture: str | None = None
+    """Of the image; None: not known."""
+    root: tuple[str, int] | None = None
+    """The image's root device and the size of its snapshot in GiB."""
+    placement_zones: frozenset[str] = frozenset()
+    """Zones in which the named cluster placement group has instances or reservations."""

@@ -50,6 +50,8 @@ class InterfaceRequest:
     description: str
     has_addresses: bool
     """An IP field of any kind was given (EC2 refuses that for efa-only)."""
+    has_tracking: bool = False
+    """Connection tracking was specified (EC2 refuses that for efa-only)."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ def _interface(spec: Mapping[str, Any]) -> InterfaceRequest:
         ),
         description=spec.get("Description") or "",
         has_addresses=bool(address or secondary or any(spec.get(k) for k in (*counts, *lists))),
+        has_tracking=bool(spec.get("ConnectionTrackingSpecification")),
     )
 
 

@@ -124,6 +124,7 @@ def carry_out(
             if isinstance(instance, Instance):
                 release(backend, instance, *NOT_MADE)
         del backend.reservations[reservation.id]
+        backend.by_id.clear()
         raise
     if request.reservation_id:
         reserved = backend.capacity_reservations[request.reservation_id]
@@ -140,7 +141,7 @@ def _one(
     tags: Mapping[str, str],
 ) -> Instance:
     instance = _instance(backend, request, index)
-    reservation.instances.append(instance)
+    backend.show(reservation, instance)
     instance.add_tags(dict(tags))
     _placement(instance, request)
     _volumes(backend, instance, request)

@@ -118,10 +118,13 @@ def free_capacity(
     reserved = sum(
         r.total_instance_count
         for r in reservations.values()
-        if r.id in active and (r.instance_type, r.availability_zone) == (instance_type, zone)
+        if r.id in active
+        and r.reservation_type == "default"
+        and (r.instance_type, r.availability_zone) == (instance_type, zone)
     )
     outside = sum(
         i.instance_type == instance_type
+        and i.instance_lifecycle != "capacity-block"
         and i.placement.zone == zone
         and (i.capacity_reservation_id or "") not in active
         for i in live
@@ -136,6 +139,8 @@ def vcpus(instance_type: str) -> int:
 
 
 def _bucket_of(instance: Instance) -> str | None:
+    if instance.instance_lifecycle == "capacity-block":
+        return ""  # a block is counted against no quota of instances
     return bucket(instance.instance_type, spot=instance.instance_lifecycle == "spot")
 
 

@@ -84,6 +84,10 @@ class CapacityReservation(Record):
     available_instance_count: int
     placement_group_arn: str | None
     reservation_type: str
+    create_date: datetime
+    start_date: datetime
+    end_date: Any
+    """When it ends, as it was given; of a Capacity Block always a datetime."""
 
 
 class NetworkInterface(OwnTags, MotoInterface):  # pyright: ignore[reportIncompatibleVariableOverride]  # moto's Mixins type `tags` loosely

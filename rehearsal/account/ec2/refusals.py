@@ -12,7 +12,9 @@ from typing import Any
 
 from rehearsal.account.ec2.errors import Refusal
 from rehearsal.account.ec2.facts import SubnetFacts, World
+from rehearsal.account.ec2.image_refusals import image_refusals
 from rehearsal.account.ec2.launch import InterfaceRequest, LaunchRequest
+from rehearsal.account.ec2.placement_refusals import placement_refusals
 from rehearsal.account.ec2.shortage import shortages
 
 USER_DATA_BYTES = 16 * 1024
@@ -287,6 +289,11 @@ def _interfaces(request: LaunchRequest, world: World) -> Iterator[Refusal]:
                 "The associatePublicIpAddress parameter cannot be specified for an EFA-only "
                 "network interface.",
             )
+        if interface.kind == "efa-only" and interface.has_tracking:
+            yield Refusal(
+                "InvalidParameterValue",
+                "Connection tracking cannot be specified for an EFA-only network interface.",
+            )
         if interface.kind == "efa-only" and interface.has_addresses:
             yield Refusal(
                 "InvalidParameterValue",
@@ -312,6 +319,11 @@ def _capacity(request: LaunchRequest, world: World) -> Iterator[Refusal]:
             yield Refusal(
                 "InvalidParameterCombination",
                 "A placement group cannot be used with a Capacity Block.",
+            )
+        if request.tenancy != "default":
+            yield Refusal(
+                "InvalidParameterCombination",
+                f"Tenancy '{request.tenancy}' cannot be used with a Capacity Block.",
             )
         if not request.reservation_id:
             yield Refusal(
@@ -346,11 +358,13 @@ def _capacity(request: LaunchRequest, world: World) -> Iterator[Refusal]:
 
 def _room(request: LaunchRequest, world: World) -> Iterator[Refusal]:
     zone = next((s.zone for i in request.interfaces if (s := _subnet_of(i, world))), "")
+    yield from placement_refusals(request, world, zone)
     yield from shortages(request, world, zone)
 
 
 RULES: tuple[Rule, ...] = (
     _parameters,
+    image_refusals,
     _user_data,
     _combinations,
     _profile,

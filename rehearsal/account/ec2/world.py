@@ -9,6 +9,7 @@ from moto.iam.models import iam_backends
 
 from rehearsal.account.ec2 import limits
 from rehearsal.account.ec2.facts import InterfaceFacts, ReservationFacts, SubnetFacts, World
+from rehearsal.account.ec2.models import Image
 
 if TYPE_CHECKING:
     from rehearsal.account.ec2.backend import Backend
@@ -28,6 +29,7 @@ def world_for(request: LaunchRequest, backend: Backend) -> World:
     groups = {g for r in request.interfaces for g in r.groups}
     kind = request.instance_type
     reservation = backend.capacity_reservations.get(request.reservation_id or "")
+    image = backend.amis.get(request.image_id or "")
     subnets = {s: facts for s in wanted if s and (facts := subnet_facts(backend, s))}
     zone = next((facts.zone for facts in subnets.values()), request.zone)
     return World(
@@ -46,8 +48,29 @@ def world_for(request: LaunchRequest, backend: Backend) -> World:
         reservations={reservation.id: reservation_facts(reservation)} if reservation else {},
         profiles=_profiles(request, backend),
         keys=frozenset(backend.key_pairs),
+        architecture=image.architecture if isinstance(image, Image) else None,
+        root=(str(image.root_device_name), image.root_gib) if isinstance(image, Image) else None,
+        placement_zones=_zones_of_group(backend, request.placement_group),
         room=limits.room(backend, kind, zone, spot=request.market == "spot"),
     )
+
+
+def _zones_of_group(backend: Backend, name: str | None) -> frozenset[str]:
+    """Where a cluster placement group is: all of it is in one zone."""
+    group = backend.placement_groups.get(name or "")
+    if group is None or group.strategy != "cluster":
+        return frozenset()
+    held = {
+        r.availability_zone
+        for r in backend.capacity_reservations.values()
+        if r.state == "active" and (r.placement_group_arn or "").endswith(f"/{name}")
+    }
+    running = {
+        str(i.placement.zone)
+        for i in backend.instances()
+        if i.placement.group_name == name and i.state != "terminated"
+    }
+    return frozenset(held | running)
 
 
 def zones_of(instance_type: str, region: str) -> frozenset[str]:

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlparse
 
 from moto.core.authorization import ActionAuthenticatorMixin
 from moto.core.utils import utcnow
+from moto.ec2.exceptions import EC2ClientError
 from moto.iam.access_control import (
     AssumedRoleAccessKey,
     IAMRequestBase,
@@ -33,6 +34,7 @@ from rehearsal.account.iam.policies import Caller, Question, decide, evaluate, p
 from rehearsal.account.iam.resources import (
     ec2_resources,
     iam_resources,
+    passed_roles,
     s3_action,
     ssm_resources,
 )
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 S3_ARN = "arn:aws:s3:::"
+PASSES = ("ec2:RunInstances", "ec2:AssociateIamInstanceProfile")
+"""Actions that hand a role to EC2. Making a launch template asks nothing: its launch does."""
 MAY_OBJECT: ContextVar[Callable[[str, str], bool] | None] = ContextVar("MAY_OBJECT", default=None)
 """DeleteObjects names its keys in the body: moto asks the bucket for each of them."""
 
@@ -145,6 +149,35 @@ def _questions(response: Any, signed: Any, resource: str) -> Iterable[Question]:
         resources = iam_resources(flat, account)
     for arn in resources:
         yield Question(action, arn, {**context, **_resource_tags(service, arn, region, account)})
+    if action in PASSES:
+        template = _template(flat, region, account)
+        passed = {**context, "iam:passedtoservice": ["ec2.amazonaws.com"]}
+        for arn in passed_roles(flat, template, lambda p: _roles_of(p, account)):
+            yield Question("iam:PassRole", arn, passed)
+
+
+def _template(flat: Mapping[str, str], region: str, account: str) -> Mapping[str, Any]:
+    named = {
+        k.partition(".")[2]: v
+        for k, v in flat.items()
+        if k.startswith("LaunchTemplate.Launch") or k == "LaunchTemplate.Version"
+    }
+    if not named:
+        return {}
+    try:
+        return backend_of(account, region).template_version(named).data
+    except EC2ClientError:
+        return {}  # the launch itself is refused for it
+
+
+def _roles_of(profile: str, account: str) -> list[str]:
+    """The ARNs of the roles in an instance profile, by its name or ARN."""
+    return [
+        role.arn
+        for found in iam_backends[account]["aws"].instance_profiles.values()
+        if profile in (found.name, found.arn)
+        for role in found.roles
+    ]
 
 
 def _s3_questions(

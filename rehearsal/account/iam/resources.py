@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 EC2_RESOURCES = {
     "InstanceId": "instance",
@@ -144,6 +144,22 @@ def ec2_resources(action: str, flat: Mapping[str, str], region: str, account: st
     if action == "RunInstances":
         named += [prefix + made for made in RUN_INSTANCES_MAKES]
     return list(dict.fromkeys(named)) or ["*"]
+
+
+def passed_roles(
+    flat: Mapping[str, str], template: Mapping[str, Any], roles_of: Callable[[str], list[str]]
+) -> list[str]:
+    """ARNs of the roles that a launch hands to EC2: the caller must be allowed to pass them.
+
+    Args:
+        flat: the query protocol's parameters of RunInstances.
+        template: data of the launch template that the request names; {} for none.
+        roles_of: profile's name or ARN -> its roles' ARNs.
+    """
+    own = [flat[k] for k in ("IamInstanceProfile.Name", "IamInstanceProfile.Arn") if flat.get(k)]
+    below = template.get("IamInstanceProfile") or {}
+    named = own or [v for v in (below.get("Name"), below.get("Arn")) if v]
+    return list(dict.fromkeys(role for profile in named for role in roles_of(profile)))
 
 
 def _without_index(key: str) -> str:

@@ -217,6 +217,27 @@ class Site:
             assert time.monotonic() < deadline, instance["State"]
             time.sleep(0.1)
 
+    @staticmethod
+    def wait_for(holds, seconds=10):
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    def subnets(self):
+        """A subnet in each zone that offers p5.48xlarge, in this site's VPC."""
+        offered = self.ec2.describe_instance_type_offerings(
+            LocationType="availability-zone",
+            Filters=[{"Name": "instance-type", "Values": ["p5.48xlarge"]}],
+        )["InstanceTypeOfferings"]
+        mine = [{"Name": "vpc-id", "Values": [self.vpc]}]
+        found = self.ec2.describe_subnets(Filters=mine)["Subnets"]
+        have = {s["AvailabilityZone"] for s in found}
+        missing = sorted({o["Location"] for o in offered} - have)
+        for index, zone in enumerate(missing):
+            self.new_subnet(f"10.20.{100 + index}.0/24", zone)
+        return self.ec2.describe_subnets(Filters=mine)["Subnets"]
+
 
 @pytest.fixture(scope="module")
 def site(account):
