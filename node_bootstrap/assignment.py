@@ -122,11 +122,25 @@ class Weights:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What the node must find before it serves; memory in GiB as `/proc/meminfo` counts it."""
+    """What the node must find before it serves; memory in GiB as `/proc/meminfo` counts it.
+
+    gpu_name: as EC2 names it, such as `H200`. gpu_memory_mib: what EC2 states of one GPU.
+    efa_devices: RDMA devices that the node was launched with. nvlink: every GPU reaches every other
+    over NVLink. driver_min: lowest NVIDIA driver, such as `580`. local_disks: instance store.
+    dcgm_level: 1 or 2 to have DCGM diagnose the GPUs before serving, 0 not to.
+    """
 
     private_ip: str
     cpus_min: int
     memory_gib_min: float
+    gpu_count: int = 0
+    gpu_name: str = ""
+    gpu_memory_mib: int = 0
+    nvlink: bool = False
+    efa_devices: int = 0
+    local_disks: int = 0
+    driver_min: str = ""
+    dcgm_level: int = 0
 
 
 @dataclass(frozen=True)

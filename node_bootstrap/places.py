@@ -33,6 +33,11 @@ class Places:
         return self.root / "var/lib/moe"
 
     @property
+    def gate(self) -> Path:
+        """What the hardware gate found and did."""
+        return self.state / "gate.json"
+
+    @property
     def cache_seed(self) -> Path:
         """Cache of vLLM as the image brings it."""
         return self.root / "opt/vllm/cache"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from node_bootstrap import runner
+from node_bootstrap import durable, runner
 from node_bootstrap.agent import logs
 from node_bootstrap.agent.desk import Desk
 from node_bootstrap.agent.headless import Headless
@@ -23,7 +23,8 @@ from node_bootstrap.agent.role import Supervisor, tail
 from node_bootstrap.agent.role_facts import RoleReader
 from node_bootstrap.agent.server import AgentServer, Answers
 from node_bootstrap.agent.store import Store, clients
-from node_bootstrap.status import SCHEMA, Fault, Found, GroupReport, Status
+from node_bootstrap.gate.decide import GateRecord
+from node_bootstrap.status import SCHEMA, Fault, Found, GroupReport, HardwareReport, Status
 from node_bootstrap.steps import hardware, software
 from node_bootstrap.steps.role_unit import RoleStep
 from node_bootstrap.steps.weights import WeightsStep
@@ -70,6 +71,9 @@ class Agent:
         self._server_error = ""
         self._told: Assignment | None = None
         self._told_prepared: Assignment | None = None
+        # An agent that starts anew in the same boot does not look again.
+        gated = durable.load(places.gate, GateRecord)
+        self._hardware = gated.report if gated else None
         self._reader = RoleReader(supervisor, places.state / "role-facts.json")
         self._preparer = Preparer(
             places, identity.boot_id, archive_sha256, self._make_tools, self._wake.set
@@ -131,6 +135,7 @@ class Agent:
             group=self._group(),
             booted_at=self._identity.booted_at,
             agent_started_at=self._started_at,
+            hardware=self._hardware,
         )
 
     def _tick(self) -> None:
@@ -213,10 +218,22 @@ class Agent:
         self._store = store = Store(self._config.bucket, self._config.node, make("s3"), make("ssm"))
         return Tools(store, lambda assignment: self._steps(assignment, store), look, versions)
 
+    def _gate(self, assignment: Assignment) -> hardware.HardwareStep:
+        return hardware.HardwareStep(
+            assignment.hardware,
+            node=f"{self._config.node} ({self._identity.instance_id})",
+            boot_id=self._identity.boot_id,
+            record=self._places.gate,
+            tell=self._tell_hardware,
+        )
+
+    def _tell_hardware(self, report: HardwareReport) -> None:
+        self._hardware = report
+
     def _steps(self, assignment: Assignment, store: Store) -> tuple[Step, ...]:
         address = assignment.hardware.private_ip
         return (
-            hardware.HardwareStep(assignment.hardware),
+            self._gate(assignment),
             software.SoftwareStep(assignment.software),
             WeightsStep(assignment.weights, store.read_object, self._places.state / "weights.json"),
             RoleStep(

@@ -10,6 +10,7 @@ from node_bootstrap.facts.base import Unknown, first_line
 COMMAND = ("dmesg", "--kernel", "--time-format=raw")
 OFF_THE_BUS = 79
 _XID = re.compile(r"NVRM: Xid.*?\(PCI:(?P<pci>[0-9a-fA-F:.]+)\): (?P<code>\d+)(?:, (?P<text>.*))?")
+_STAMP = re.compile(r"\[\s*(\d+\.\d+)\]")
 _SXID = re.compile(r"nvidia-nvswitch\d+: SXid \(PCI:(?P<pci>[0-9a-fA-F:.]+)\): (?P<code>\d+)")
 _FALLEN = re.compile(r"NVRM: GPU (?P<pci>[0-9a-fA-F:.]+): GPU has fallen off the bus")
 _REFUSED = re.compile(r"(?i)operation not permitted|read kernel buffer failed|not found")
@@ -17,12 +18,16 @@ _REFUSED = re.compile(r"(?i)operation not permitted|read kernel buffer failed|no
 
 @dataclass(frozen=True)
 class Xid:
-    """One event. code: NVIDIA's number; switch: of an NVSwitch (an SXid), not of a GPU."""
+    """One event. code: NVIDIA's number; switch: of an NVSwitch (an SXid), not of a GPU.
+
+    at_seconds: since boot; None where the log does not count so.
+    """
 
     pci: str
     code: int
     text: str
     switch: bool = False
+    at_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,14 +53,18 @@ def parse(output: str) -> Xids | Unknown:
 
 
 def _event(line: str) -> Xid | None:
+    stamp = _STAMP.match(line)
+    at = float(stamp[1]) if stamp else None
     if match := _XID.search(line):
         text = (match["text"] or "").strip()[:160]
-        return Xid(_address(match["pci"]), int(match["code"]), text)
+        return Xid(_address(match["pci"]), int(match["code"]), text, at_seconds=at)
     if match := _SXID.search(line):
         text = line[match.end() :].lstrip(", ")[:160]
-        return Xid(_address(match["pci"]), int(match["code"]), text, switch=True)
+        return Xid(_address(match["pci"]), int(match["code"]), text, switch=True, at_seconds=at)
     if match := _FALLEN.search(line):
-        return Xid(_address(match["pci"]), OFF_THE_BUS, "GPU has fallen off the bus.")
+        return Xid(
+            _address(match["pci"]), OFF_THE_BUS, "GPU has fallen off the bus.", at_seconds=at
+        )
     return None
 
 
