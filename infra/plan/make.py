@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from infra import catalog
-from infra.plan import environment, memory, parallelism, serve, software, topology
+from infra.plan import environment, memory, memory_nearest, parallelism, serve, software, topology
 from infra.plan.backends import BackendChoice, BackendRequest, choose_all2all
 from infra.plan.cost import cost
 from infra.plan.kv_transfer import kv_transfer, unused, without_notes
@@ -70,6 +70,7 @@ def make(request: Request) -> Plan:
         cost=cost(_instances(request, gateway)),
         region=request.region,
         suppress=request.suppress,
+        ttl_seconds=request.ttl_seconds,
         notes=_notes(request) if gpus else (),
     )
 
@@ -84,7 +85,7 @@ class _Decided:
     launch: Launch
     software: SoftwarePlan
     memory: memory.MemoryPlan | None
-    nearest: tuple[memory.Alternative, ...]
+    nearest: tuple[memory_nearest.Alternative, ...]
 
 
 def _decide(request: Request, group: GroupRequest, ports: Ports) -> _Decided:
@@ -134,7 +135,7 @@ def _decide(request: Request, group: GroupRequest, ports: Ports) -> _Decided:
         launch=launch,
         software=_software(request, launch, tag),
         memory=held,
-        nearest=memory.nearest_plans(wanted) if wanted and held and not held.fits else (),
+        nearest=memory_nearest.nearest_plans(wanted) if wanted and held and not held.fits else (),
     )
 
 

@@ -147,3 +147,4 @@ class Request:
     gateway_instance_type: str = "c7i.xlarge"
     region: str | None = None
     suppress: tuple[str, ...] = ()
+    ttl_seconds: float | None = None

@@ -253,7 +253,7 @@ class Stack:
                 self.storage.parameters[name].arn
                 for name in (agent_token_parameter(stack), *node.secret_env.values())
             ],
-            assignment=told.apply(lambda every: to_json(every[node.name])),
+            assignment=told.apply(lambda every: to_json(every[node.name], without_defaults=True)),
             iam_path=iam_path(stack),
             tags={**self._tags, NODE_TAG: node.name},
             launching=(
@@ -261,6 +261,7 @@ class Stack:
             ),
             refusals=self._refusals,
             model=s3_location(source) if source.startswith("s3://") else None,
+            ephemeral=self._plan.ttl_seconds is not None,
         )
 
     def _make_record(self) -> Record:

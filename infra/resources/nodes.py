@@ -63,6 +63,7 @@ class NodeArgs:
     assignment: its assignment as JSON.
     launching: where its capacity comes from; refusals: what is said where there is none.
     model: the weights that it reads, where they aren't in the stack's bucket.
+    ephemeral: the stack has a ttl.
     """
 
     node: Node
@@ -80,6 +81,7 @@ class NodeArgs:
     launching: Launching
     refusals: Refusals
     model: S3Location | None = None
+    ephemeral: bool = False
 
 
 class NodeInstance(pulumi.ComponentResource):
@@ -164,7 +166,9 @@ class NodeInstance(pulumi.ComponentResource):
             # State is in S3 and disks are caches: a node that ended is made anew, never revived.
             instance_initiated_shutdown_behavior="terminate",
             user_data=pulumi.Output.from_input(args.bucket_name).apply(
-                lambda bucket: launches.encoded_user_data(bucket, self._name, args.region)
+                lambda bucket: launches.encoded_user_data(
+                    bucket, self._name, args.region, ephemeral=args.ephemeral
+                )
             ),
             tag_specifications=launches.tags(self._name, args.tags, layout),
             # The newest image must not replace a node by itself; one that the user names does.

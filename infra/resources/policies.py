@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infra.plan.assignments import S3Location
-from node_bootstrap.assignment import assignment_key, status_key
+from node_bootstrap.assignment import EXTENSION_KEY, assignment_key, status_key
 
 VERSION = "2012-10-17"
 
@@ -56,6 +56,7 @@ def node(
                 f"{bucket_arn}/{assignment_key(name)}",
                 f"{bucket_arn}/bootstrap/*",
                 f"{bucket_arn}/models/*",
+                f"{bucket_arn}/{EXTENSION_KEY}",
             ],
         },
         {
