@@ -59,12 +59,14 @@ class Component:
     """One piece of software. version: exact, or a floor as `>= 580`.
 
     place: on the host, in the container's image, or in the virtual environment.
+    sha256: of what is downloaded from `source`; empty where its maker states none.
     """
 
     name: str
     version: str
     place: Literal["host", "image", "venv"]
     source: str
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,19 @@ class Hardware:
 
 
 @dataclass(frozen=True)
+class Backend:
+    """The all2all backend of the role, where it needs a library.
+
+    module: what Python imports for it. fallback: backend to start with where the library is
+    missing or broken; empty to refuse to start.
+    """
+
+    name: str
+    module: str
+    fallback: str = ""
+
+
+@dataclass(frozen=True)
 class Probe:
     """A one-token completion on every rank of the group."""
 
@@ -199,6 +214,7 @@ class Assignment:
     secret_env: environment variable -> name of the SSM parameter that holds its value.
     agent_token_parameter: SSM parameter with the token that agents show one another.
     ttl: when the node ends by itself; None: never.
+    backend: None where vLLM's own communication serves.
     """
 
     schema: int
@@ -224,6 +240,7 @@ class Assignment:
     probe: Probe
     limits: Limits
     ttl: Ttl | None = None
+    backend: Backend | None = None
 
     @property
     def me(self) -> Member:

@@ -38,6 +38,11 @@ class Places:
         return self.state / "gate.json"
 
     @property
+    def installers(self) -> Path:
+        """Scripts that installed something, as they ran."""
+        return self.state / "installers"
+
+    @property
     def cache_seed(self) -> Path:
         """Cache of vLLM as the image brings it."""
         return self.root / "opt/vllm/cache"

@@ -40,6 +40,15 @@ class HardwareReport:
 
 
 @dataclass(frozen=True)
+class BackendReport:
+    """The all2all backend that vLLM is started with, and why it is another than planned."""
+
+    planned: str
+    in_effect: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class StepReport:
     """One step of the last pass: what it did, how long it took, one sentence."""
 
@@ -158,3 +167,4 @@ class Status:
     agent_started_at: float = 0.0
     ends_at: float | None = None
     hardware: HardwareReport | None = None
+    backend: BackendReport | None = None

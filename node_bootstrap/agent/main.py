@@ -27,8 +27,7 @@ from node_bootstrap.agent.store import Store, clients
 from node_bootstrap.gate.decide import GateRecord
 from node_bootstrap.status import SCHEMA, Fault, Found, GroupReport, HardwareReport, Status
 from node_bootstrap.steps import hardware, software
-from node_bootstrap.steps.role_unit import RoleStep
-from node_bootstrap.steps.weights import WeightsStep
+from node_bootstrap.steps.choose import Node, steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -226,13 +225,14 @@ class Agent:
         self._ending.ask(store.extension)
         return Tools(store, lambda assignment: self._steps(assignment, store), look, versions)
 
-    def _gate(self, assignment: Assignment) -> hardware.HardwareStep:
+    def _gate(self, assignment: Assignment, needs: tuple[str, ...]) -> hardware.HardwareStep:
         return hardware.HardwareStep(
             assignment.hardware,
             node=f"{self._config.node} ({self._identity.instance_id})",
             boot_id=self._identity.boot_id,
             record=self._places.gate,
             tell=self._tell_hardware,
+            needs=needs,
         )
 
     def _tell_hardware(self, report: HardwareReport) -> None:
@@ -240,16 +240,16 @@ class Agent:
 
     def _steps(self, assignment: Assignment, store: Store) -> tuple[Step, ...]:
         address = assignment.hardware.private_ip
-        return (
-            self._gate(assignment),
-            software.SoftwareStep(assignment.software),
-            WeightsStep(assignment.weights, store.read_object, self._places.state / "weights.json"),
-            RoleStep(
-                assignment,
-                self._places,
-                lambda: hardware.look(address).interface,
-                lambda names: self._preparer.read_parameters(names, store),
-                self._systemd,
+        return steps(
+            assignment,
+            Node(
+                places=self._places,
+                boot_id=self._identity.boot_id,
+                gate=self._gate,
+                read=store.read_object,
+                interface=lambda: hardware.look(address).interface,
+                parameters=lambda names: self._preparer.read_parameters(names, store),
+                systemd=self._systemd,
             ),
         )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from node_bootstrap import durable, runner
 from node_bootstrap.assignment import PRIMARY_INTERFACE, Assignment
+from node_bootstrap.steps import container
 from node_bootstrap.steps.base import Check, Frequency, StepError
 
 if TYPE_CHECKING:
@@ -24,12 +25,32 @@ USER = "moe-role"
 UNIT = "moe-role.service"
 
 
-def unit(argv: Sequence[str], *, node: str, environment: Path, stop_seconds: float) -> str:
-    """The unit's text.
+# docker's client needs root; what it starts has no new privileges. A client that is killed leaves
+# its container running, hence the two removals.
+_CONTAINER = f"""ExecStartPre=-{container.DOCKER} rm --force {container.NAME}
+ExecStopPost=-{container.DOCKER} rm --force {container.NAME}
+"""
+# RDMA registers what vLLM sends: systemd's limit of locked memory is 8 MiB.
+_LOCKED = "LimitMEMLOCK=infinity\n"
+
+
+def unit(  # noqa: PLR0913 - named, and each a line of the unit
+    argv: Sequence[str],
+    *,
+    node: str,
+    environment: Path,
+    stop_seconds: float,
+    contained: bool = False,
+    gpus: bool = False,
+) -> str:
+    """The unit's text. contained: `argv` is docker's. gpus: the node has some.
 
     Restart=no: the agent decides when the group starts again; a member that comes back by itself
     can't rejoin. PrivateTmp: a killed vLLM leaves its sockets in /tmp.
     """
+    extra = (_CONTAINER if contained else "") + (_LOCKED if gpus and not contained else "")
+    if contained:
+        return _unit(argv, node, environment, stop_seconds + 10, extra)
     return f"""[Unit]
 Description=MoE serving: role of {node}
 After=network-online.target
@@ -47,6 +68,29 @@ KillMode=control-group
 TimeoutStopSec={stop_seconds:g}
 PrivateTmp=yes
 NoNewPrivileges=yes
+LimitCORE=0
+OOMPolicy=stop
+{extra}"""
+
+
+def _unit(
+    argv: Sequence[str], node: str, environment: Path, stop_seconds: float, extra: str
+) -> str:
+    """Of a container: docker stops it in order, and is given the time for that."""
+    return f"""[Unit]
+Description=MoE serving: role of {node}
+After=network-online.target docker.service
+Requires=docker.service
+
+[Service]
+Type=exec
+StateDirectory=moe-role
+WorkingDirectory=/var/lib/moe-role
+EnvironmentFile={environment}
+ExecStart={" ".join(quote_argument(a) for a in argv)}
+{extra}Restart=no
+KillMode=control-group
+TimeoutStopSec={stop_seconds:g}
 LimitCORE=0
 OOMPolicy=stop
 """
@@ -157,11 +201,15 @@ class RoleStep:
         a = self.assignment
         secrets = self.parameters(sorted(set(a.secret_env.values())))
         env = role_environment(a, self.find_interface(), secrets)
+        contained = a.software.runtime == "container"
+        argv = container.docker_run(a, self.places, tuple(env)) if contained else a.argv
         text = unit(
-            a.argv,
+            argv,
             node=a.node,
             environment=self.places.role_env,
             stop_seconds=a.limits.stop_seconds,
+            contained=contained,
+            gpus=a.hardware.gpu_count > 0,
         )
         return (
             (self.places.role_env, environment_file(env), 0o600),

@@ -1,0 +1,12 @@
+# The host as GPUs and EFA want it; what is written here is compared by the step before.
+systemctl mask --now apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service
+if [[ "$FABRIC_MANAGER" == yes ]]; then
+  driver="$(modinfo --field version nvidia)"
+  if [[ "$(nv-fabricmanager --version 2>/dev/null | grep -oE '[0-9]+\.[0-9.]+' | head -n 1)" != "$driver" ]]; then
+    apt_install "nvidia-fabricmanager-${driver%%.*}=$driver-*"
+  fi
+  systemctl enable --now nvidia-fabricmanager.service
+fi
+systemctl enable --now nvidia-persistenced.service
+sysctl --quiet --load "$SYSCTL"
+if [[ "$NEW_OPTIONS" == yes ]]; then update-initramfs -u; fi

@@ -1,0 +1,81 @@
+"""Which steps a node runs: those that its assignment calls for, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from node_bootstrap.assignment import Assignment
+from node_bootstrap.facts.read import Run
+from node_bootstrap.facts.read import run as run_fact
+from node_bootstrap.places import Places
+from node_bootstrap.steps import installers
+from node_bootstrap.steps.base import Step
+from node_bootstrap.steps.container import ImageStep
+from node_bootstrap.steps.disks import DisksStep
+from node_bootstrap.steps.fabric import EfaStep, GdrcopyStep
+from node_bootstrap.steps.hardware import HardwareStep
+from node_bootstrap.steps.host import HostStep
+from node_bootstrap.steps.role_unit import RoleStep
+from node_bootstrap.steps.software import SoftwareStep
+from node_bootstrap.steps.weights import Reader, WeightsStep
+
+
+@dataclass(frozen=True)
+class Node:
+    """What the steps of one node work with.
+
+    gate: makes the hardware gate. read: reads an object of S3. interface: name of the one that
+    carries the node's address. parameters: values of SSM parameters.
+    """
+
+    places: Places
+    boot_id: str
+    gate: Callable[[Assignment, tuple[str, ...]], HardwareStep]
+    read: Reader
+    interface: Callable[[], str]
+    parameters: Callable[[Sequence[str]], Mapping[str, str]]
+    systemd: bool = True
+    run: Run = run_fact
+
+
+def steps(assignment: Assignment, node: Node) -> tuple[Step, ...]:
+    """The steps, in the order of their reports; a step may need only those before it."""
+    before = _host(assignment, node) if assignment.hardware.gpu_count else ()
+    fabric = [step.name for step in before if step.name in ("efa", "gdrcopy")]
+    # The gate counts EFA devices, so it looks once their module is there.
+    gate = node.gate(assignment, ("host", *fabric) if before else ())
+    after = _software(assignment, node)
+    disks = assignment.hardware.local_disks
+    middle = (DisksStep(disks, node.places, node.run),) if disks else ()
+    large = ("disks",) if middle else ()
+    weights = WeightsStep(
+        assignment.weights,
+        node.read,
+        node.places.state / "weights.json",
+        needs=("hardware", *large),
+    )
+    return (*before, gate, *middle, *after, weights, _role(assignment, node))
+
+
+def _host(assignment: Assignment, node: Node) -> tuple[Step, ...]:
+    hardware, software, places = assignment.hardware, assignment.software, node.places
+    found: list[Step] = [HostStep(hardware, software, places, node.boot_id, node.run)]
+    efa = installers.component(software, installers.EFA_DRIVER)
+    if efa is not None and hardware.efa_devices:
+        found.append(EfaStep(efa, hardware.efa_devices, places, node.run))
+    gdrcopy = installers.component(software, installers.GDRCOPY)
+    if gdrcopy is not None:
+        found.append(GdrcopyStep(gdrcopy, places, node.run))
+    return tuple(found)
+
+
+def _software(assignment: Assignment, node: Node) -> tuple[Step, ...]:
+    software = assignment.software
+    if software.runtime == "container":
+        return (ImageStep(software, node.places, node.run),)
+    return (SoftwareStep(software),)
+
+
+def _role(assignment: Assignment, node: Node) -> RoleStep:
+    return RoleStep(assignment, node.places, node.interface, node.parameters, node.systemd)
