@@ -182,6 +182,9 @@ class Limits:
     silence_seconds: float
 
 
+WHEELS_PREFIX = "wheels/"
+"""S3 prefix of wheels that one node of a stack built, for those after it."""
+
 EXTENSION_KEY = "ttl.json"
 """S3 key of a stack's `Extension`."""
 

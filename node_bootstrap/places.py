@@ -38,6 +38,11 @@ class Places:
         return self.state / "gate.json"
 
     @property
+    def backend(self) -> Path:
+        """Which all2all backend was decided on, and why."""
+        return self.state / "backend.json"
+
+    @property
     def installers(self) -> Path:
         """Scripts that installed something, as they ran."""
         return self.state / "installers"

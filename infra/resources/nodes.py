@@ -134,7 +134,13 @@ class NodeInstance(pulumi.ComponentResource):
             opts=self._child(),
         )
         document = pulumi.Output.all(args.bucket_arn, *args.parameter_arns).apply(
-            lambda arns: policies.node(arns[0], self._name, arns[1:], args.model)
+            lambda arns: policies.node(
+                arns[0],
+                self._name,
+                arns[1:],
+                args.model,
+                builds=args.node.software.runtime == "venv" and bool(args.node.hardware.gpu_count),
+            )
         )
         policy = aws.iam.RolePolicy(self._name, role=role.id, policy=document, opts=self._child())
         profile = aws.iam.InstanceProfile(

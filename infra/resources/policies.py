@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infra.plan.assignments import S3Location
-from node_bootstrap.assignment import EXTENSION_KEY, assignment_key, status_key
+from node_bootstrap.assignment import EXTENSION_KEY, WHEELS_PREFIX, assignment_key, status_key
 
 VERSION = "2012-10-17"
 
@@ -37,7 +37,12 @@ def assumed_by_ec2() -> str:
 
 
 def node(
-    bucket_arn: str, name: str, parameter_arns: Sequence[str], model: S3Location | None = None
+    bucket_arn: str,
+    name: str,
+    parameter_arns: Sequence[str],
+    model: S3Location | None = None,
+    *,
+    builds: bool = False,
 ) -> str:
     """All that one node may do.
 
@@ -46,6 +51,7 @@ def node(
         name: the node.
         parameter_arns: the SSM parameters that its assignment names.
         model: the weights, where they lie in a bucket that isn't the stack's.
+        builds: it keeps wheels that it built in the bucket, for the nodes after it.
     """
     return _document(
         {
@@ -79,7 +85,18 @@ def node(
             "Resource": "*",
         },
         *(_model(bucket_arn.split(":")[1], model) if model else ()),
+        *([_wheels(bucket_arn)] if builds else ()),
     )
+
+
+def _wheels(bucket_arn: str) -> Mapping[str, Any]:
+    """Nodes of one stack trust one another: they run one another's engines already."""
+    return {
+        "Sid": "BuiltWheels",
+        "Effect": "Allow",
+        "Action": ["s3:GetObject", "s3:PutObject"],
+        "Resource": f"{bucket_arn}/{WHEELS_PREFIX}*",
+    }
 
 
 def _model(partition: str, model: S3Location) -> list[Mapping[str, Any]]:

@@ -25,9 +25,18 @@ from node_bootstrap.agent.role_facts import RoleReader
 from node_bootstrap.agent.server import AgentServer, Answers
 from node_bootstrap.agent.store import Store, clients
 from node_bootstrap.gate.decide import GateRecord
-from node_bootstrap.status import SCHEMA, Fault, Found, GroupReport, HardwareReport, Status
-from node_bootstrap.steps import hardware, software
+from node_bootstrap.status import (
+    SCHEMA,
+    BackendReport,
+    Fault,
+    Found,
+    GroupReport,
+    HardwareReport,
+    Status,
+)
+from node_bootstrap.steps import hardware, library, software
 from node_bootstrap.steps.choose import Node, steps
+from node_bootstrap.steps.wheels import Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,6 +150,7 @@ class Agent:
             agent_started_at=self._started_at,
             ends_at=self._ending.ends_at,
             hardware=self._hardware,
+            backend=self._backend(progress.prepared),
         )
 
     def _tick(self) -> None:
@@ -235,6 +245,11 @@ class Agent:
             needs=needs,
         )
 
+    def _backend(self, prepared: Assignment | None) -> BackendReport | None:
+        if prepared is None or prepared.backend is None:
+            return None
+        return library.decided(self._places)
+
     def _tell_hardware(self, report: HardwareReport) -> None:
         self._hardware = report
 
@@ -250,6 +265,7 @@ class Agent:
                 interface=lambda: hardware.look(address).interface,
                 parameters=lambda names: self._preparer.read_parameters(names, store),
                 systemd=self._systemd,
+                shelf=Shelf(store.load, store.save),
             ),
         )
 

@@ -137,6 +137,37 @@ class Store:
         except (BotoCoreError, OSError) as error:
             raise StepError(f"{where}: the transfer broke: {error}") from error
 
+    def load(self, key: str) -> bytes | None:
+        """An object of the stack's bucket as a whole; None when it is missing.
+
+        Raises:
+            StepError: it can't be read.
+        """
+        try:
+            return self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        except ClientError as error:
+            # A node may not list the bucket, so S3 calls a missing object AccessDenied.
+            if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "AccessDenied", "403"):
+                return None
+            raise StepError(refusal("read", f"s3://{self.bucket}/{key}", error)) from error
+        except (BotoCoreError, OSError) as error:
+            raise StepError(f"s3://{self.bucket}/{key} can't be read: {error}") from error
+
+    def save(self, key: str, content: bytes) -> None:
+        """Write an object of the stack's bucket; S3 checks that it arrived whole.
+
+        Raises:
+            StepError: it can't be written.
+        """
+        try:
+            self.s3.put_object(
+                Bucket=self.bucket, Key=key, Body=content, ChecksumAlgorithm="SHA256"
+            )
+        except ClientError as error:
+            raise StepError(refusal("write", f"s3://{self.bucket}/{key}", error)) from error
+        except (BotoCoreError, OSError) as error:
+            raise StepError(f"s3://{self.bucket}/{key} can't be written: {error}") from error
+
     def parameters(self, names: Sequence[str]) -> Mapping[str, str]:
         """Values of SSM parameters by name. StepError when one can't be read."""
         values: dict[str, str] = {}

@@ -16,9 +16,14 @@ from node_bootstrap.steps.disks import DisksStep
 from node_bootstrap.steps.fabric import EfaStep, GdrcopyStep
 from node_bootstrap.steps.hardware import HardwareStep
 from node_bootstrap.steps.host import HostStep
+from node_bootstrap.steps.library import LibraryStep
 from node_bootstrap.steps.role_unit import RoleStep
 from node_bootstrap.steps.software import SoftwareStep
 from node_bootstrap.steps.weights import Reader, WeightsStep
+from node_bootstrap.steps.wheels import Shelf, Wheels
+
+CUDA_MAJOR = 13
+"""Of torch in releases from 0.20 on, which are those whose libraries are built on the node."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Node:
     """What the steps of one node work with.
 
     gate: makes the hardware gate. read: reads an object of S3. interface: name of the one that
-    carries the node's address. parameters: values of SSM parameters.
+    carries the node's address. parameters: values of SSM parameters. shelf: built wheels.
     """
 
     places: Places
@@ -37,6 +42,7 @@ class Node:
     parameters: Callable[[Sequence[str]], Mapping[str, str]]
     systemd: bool = True
     run: Run = run_fact
+    shelf: Shelf | None = None
 
 
 def steps(assignment: Assignment, node: Node) -> tuple[Step, ...]:
@@ -55,7 +61,9 @@ def steps(assignment: Assignment, node: Node) -> tuple[Step, ...]:
         node.places.state / "weights.json",
         needs=("hardware", *large),
     )
-    return (*before, gate, *middle, *after, weights, _role(assignment, node))
+    backend = _backend(assignment, node)
+    role = _role(assignment, node, tuple(step.name for step in backend))
+    return (*before, gate, *middle, *after, *backend, weights, role)
 
 
 def _host(assignment: Assignment, node: Node) -> tuple[Step, ...]:
@@ -77,5 +85,28 @@ def _software(assignment: Assignment, node: Node) -> tuple[Step, ...]:
     return (SoftwareStep(software),)
 
 
-def _role(assignment: Assignment, node: Node) -> RoleStep:
-    return RoleStep(assignment, node.places, node.interface, node.parameters, node.systemd)
+def _backend(assignment: Assignment, node: Node) -> tuple[Step, ...]:
+    if assignment.backend is None:
+        return ()
+    software, work = assignment.software, node.places.state / "build"
+    gpu, folder = assignment.hardware.gpu_name, work / "wheels"
+    recipes = installers.wheels(software, gpu, CUDA_MAJOR, work, folder)
+    bring = None
+    if recipes and node.shelf is not None:
+        bring = Wheels(software, gpu, node.places, node.shelf, recipes, folder).bring
+    alone = len(assignment.members) == 1
+    step = LibraryStep(
+        assignment.backend, software, node.places, node.boot_id, alone, bring, node.run
+    )
+    return (step,)
+
+
+def _role(assignment: Assignment, node: Node, needs: tuple[str, ...]) -> RoleStep:
+    return RoleStep(
+        assignment,
+        node.places,
+        node.interface,
+        node.parameters,
+        node.systemd,
+        needs=("hardware", "software", "weights", *needs),
+    )

@@ -6,12 +6,12 @@ import hashlib
 import os
 import pwd
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from node_bootstrap import durable, runner
 from node_bootstrap.assignment import PRIMARY_INTERFACE, Assignment
-from node_bootstrap.steps import container
+from node_bootstrap.steps import container, library
 from node_bootstrap.steps.base import Check, Frequency, StepError
 
 if TYPE_CHECKING:
@@ -199,6 +199,9 @@ class RoleStep:
 
     def _files(self) -> tuple[tuple[Path, str, int], ...]:
         a = self.assignment
+        if a.backend is not None:
+            argv, env = library.in_effect(a.argv, a.env, library.decided(self.places))
+            a = replace(a, argv=argv, env=env)
         secrets = self.parameters(sorted(set(a.secret_env.values())))
         env = role_environment(a, self.find_interface(), secrets)
         contained = a.software.runtime == "container"
