@@ -265,6 +265,7 @@ class Agent:
                 interface=lambda: hardware.look(address).interface,
                 parameters=lambda names: self._preparer.read_parameters(names, store),
                 systemd=self._systemd,
+                list_objects=store.list_objects,
                 shelf=Shelf(store.load, store.save),
             ),
         )

@@ -18,6 +18,7 @@ from node_bootstrap.assignment import (
     SCHEMA,
     Assignment,
     Extension,
+    WeightFile,
     assignment_key,
     status_key,
 )
@@ -136,6 +137,24 @@ class Store:
             raise StepError(refusal("read", where, error)) from error
         except (BotoCoreError, OSError) as error:
             raise StepError(f"{where}: the transfer broke: {error}") from error
+
+    def list_objects(self, bucket: str, prefix: str) -> tuple[WeightFile, ...]:
+        """All objects under a prefix, with paths below it. StepError when it can't be listed."""
+        where = f"s3://{bucket}/{prefix}"
+        found = []
+        try:
+            pages = self.s3.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=bucket, Prefix=prefix):
+                found += page.get("Contents", [])
+        except ClientError as error:
+            raise StepError(refusal("read", where, error)) from error
+        except (BotoCoreError, OSError) as error:
+            raise StepError(f"{where} can't be listed: {error}") from error
+        return tuple(
+            WeightFile(entry["Key"].removeprefix(prefix), entry["Size"])
+            for entry in found
+            if not entry["Key"].endswith("/")  # what consoles make for a folder
+        )
 
     def load(self, key: str) -> bytes | None:
         """An object of the stack's bucket as a whole; None when it is missing.

@@ -17,6 +17,7 @@ from node_bootstrap.steps.fabric import EfaStep, GdrcopyStep
 from node_bootstrap.steps.hardware import HardwareStep
 from node_bootstrap.steps.host import HostStep
 from node_bootstrap.steps.library import LibraryStep
+from node_bootstrap.steps.prefix import Lister, PrefixWeightsStep
 from node_bootstrap.steps.role_unit import RoleStep
 from node_bootstrap.steps.software import SoftwareStep
 from node_bootstrap.steps.weights import Reader, WeightsStep
@@ -32,6 +33,7 @@ class Node:
 
     gate: makes the hardware gate. read: reads an object of S3. interface: name of the one that
     carries the node's address. parameters: values of SSM parameters. shelf: built wheels.
+    list_objects: lists a prefix of S3.
     """
 
     places: Places
@@ -43,6 +45,7 @@ class Node:
     systemd: bool = True
     run: Run = run_fact
     shelf: Shelf | None = None
+    list_objects: Lister | None = None
 
 
 def steps(assignment: Assignment, node: Node) -> tuple[Step, ...]:
@@ -55,12 +58,7 @@ def steps(assignment: Assignment, node: Node) -> tuple[Step, ...]:
     disks = assignment.hardware.local_disks
     middle = (DisksStep(disks, node.places, node.run),) if disks else ()
     large = ("disks",) if middle else ()
-    weights = WeightsStep(
-        assignment.weights,
-        node.read,
-        node.places.state / "weights.json",
-        needs=("hardware", *large),
-    )
+    weights = _weights(assignment, node, ("hardware", *large))
     backend = _backend(assignment, node)
     role = _role(assignment, node, tuple(step.name for step in backend))
     return (*before, gate, *middle, *after, *backend, weights, role)
@@ -99,6 +97,14 @@ def _backend(assignment: Assignment, node: Node) -> tuple[Step, ...]:
         assignment.backend, software, node.places, node.boot_id, alone, bring, node.run
     )
     return (step,)
+
+
+def _weights(assignment: Assignment, node: Node, needs: tuple[str, ...]) -> Step:
+    wanted, ledger = assignment.weights, node.places.state / "weights.json"
+    if wanted.fetch == "prefix" and node.list_objects is not None:
+        listing = node.places.state / "weights-list.json"
+        return PrefixWeightsStep(wanted, node.read, node.list_objects, ledger, listing, needs)
+    return WeightsStep(wanted, node.read, ledger, needs=needs)
 
 
 def _role(assignment: Assignment, node: Node, needs: tuple[str, ...]) -> RoleStep:
