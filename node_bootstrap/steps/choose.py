@@ -17,6 +17,7 @@ from node_bootstrap.steps.fabric import EfaStep, GdrcopyStep
 from node_bootstrap.steps.hardware import HardwareStep
 from node_bootstrap.steps.host import HostStep
 from node_bootstrap.steps.library import LibraryStep
+from node_bootstrap.steps.nccl import NcclStep
 from node_bootstrap.steps.prefix import Lister, PrefixWeightsStep
 from node_bootstrap.steps.role_unit import RoleStep
 from node_bootstrap.steps.software import SoftwareStep
@@ -80,7 +81,16 @@ def _software(assignment: Assignment, node: Node) -> tuple[Step, ...]:
     software = assignment.software
     if software.runtime == "container":
         return (ImageStep(software, node.places, node.run),)
-    return (SoftwareStep(software),)
+    return (SoftwareStep(software), *_nccl(assignment, node))
+
+
+def _nccl(assignment: Assignment, node: Node) -> tuple[Step, ...]:
+    software = assignment.software
+    part = installers.component(software, installers.NCCL)
+    script = installers.nccl(part, software.python, CUDA_MAJOR) if part else None
+    if part is None or script is None:
+        return ()
+    return (NcclStep(part, software.python, CUDA_MAJOR, script, node.places),)
 
 
 def _backend(assignment: Assignment, node: Node) -> tuple[Step, ...]:
@@ -94,7 +104,14 @@ def _backend(assignment: Assignment, node: Node) -> tuple[Step, ...]:
         bring = Wheels(software, gpu, node.places, node.shelf, recipes, folder).bring
     alone = len(assignment.members) == 1
     step = LibraryStep(
-        assignment.backend, software, node.places, node.boot_id, alone, bring, node.run
+        assignment.backend,
+        software,
+        node.places,
+        node.boot_id,
+        alone,
+        bring,
+        node.run,
+        needs=("software", *(step.name for step in _software(assignment, node)[1:])),
     )
     return (step,)
 

@@ -18,7 +18,7 @@ from infra.planning import make_plan
 from node_bootstrap.assignment import Archive, Assignment
 from node_bootstrap.places import Places
 from node_bootstrap.runner import CommandError
-from node_bootstrap.steps import container, disks, fabric, host, wheels
+from node_bootstrap.steps import container, disks, fabric, host, nccl, wheels
 from node_bootstrap.steps.base import StepError
 from node_bootstrap.steps.choose import Node, steps
 from node_bootstrap.steps.hardware import HardwareStep
@@ -136,7 +136,7 @@ def scripts(assignment: Assignment, root: Path, monkeypatch) -> dict[str, str]:
         found[installer.name] = render(installer)
         return ""
 
-    for module in (container, disks, fabric, host, wheels):
+    for module in (container, disks, fabric, host, nccl, wheels):
         monkeypatch.setattr(module, "install", keep)
     for step in steps(assignment, node(root, bare)):
         if not isinstance(step, (HardwareStep, SoftwareStep, WeightsStep, RoleStep)):
@@ -167,6 +167,16 @@ def test_a_library_that_no_image_brings_is_built_by_a_clean_script(vllm, tmp_pat
     made = scripts(nodes_of("pd", **vllm)[0], tmp_path, monkeypatch)
     assert ("uccl" if vllm["deepep"] == "uccl" else "deepep") in made
     assert {name: judge(text) for name, text in made.items()} == dict.fromkeys(made, "")
+
+
+def test_deepep_v2_in_an_environment_gets_its_nccl_before_the_library(tmp_path, monkeypatch):
+    assignment = nodes_of("wide-ep", **GPU_IN_A_VENV)[0]
+    found = names(assignment, tmp_path)
+    assert found.index("software") < found.index("nccl") < found.index("backend")
+    made = scripts(assignment, tmp_path, monkeypatch)
+    assert '"nvidia-nccl-cu$CUDA_MAJOR==$VERSION"' in made["nccl"]
+    assert "readonly VERSION=2.31.2" in made["nccl"]
+    assert judge(made["nccl"]) == ""
 
 
 def test_the_role_runs_in_its_container_with_devices_and_without_secrets_in_sight(tmp_path):
