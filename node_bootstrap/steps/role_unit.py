@@ -176,6 +176,8 @@ class RoleStep:
             wrong.append(f"user {USER} is missing")
         if self._seed_missing():
             wrong.append("vLLM's cache is not seeded")
+        elif self._cache_is_foreign():
+            wrong.append(f"vLLM's cache does not belong to {USER}")
         for path, text, mode in self._files():
             if not path.is_file() or path.read_text() != text:
                 wrong.append(f"{path.name} is not as assigned")
@@ -192,6 +194,9 @@ class RoleStep:
             runner.run([*command, USER], timeout_seconds=30)
         if self._seed_missing():
             self._seed()
+        elif self._cache_is_foreign():
+            owner = pwd.getpwnam(USER)
+            os.chown(self.places.cache, owner.pw_uid, owner.pw_gid)
         for path, text, mode in self._files():
             durable.write(path, text.encode(), mode=mode)
         if self.systemd:
@@ -223,6 +228,13 @@ class RoleStep:
         cache = self.places.cache
         return not cache.is_dir() or (self.places.cache_seed.is_dir() and not any(cache.iterdir()))
 
+    def _cache_is_foreign(self) -> bool:
+        """A folder on the local disks was made by root; in a container root writes to it."""
+        if not self.systemd or self.assignment.software.runtime == "container":
+            return False
+        cache = self.places.cache
+        return cache.is_dir() and _user_exists() and not _owns(cache)
+
     def _seed(self) -> None:
         """The first start of vLLM is seconds quicker with the cache that the image brings."""
         cache, seed = self.places.cache, self.places.cache_seed
@@ -241,3 +253,7 @@ class RoleStep:
 
 def _user_exists() -> bool:
     return any(entry.pw_name == USER for entry in pwd.getpwall())
+
+
+def _owns(path: Path) -> bool:
+    return path.stat().st_uid == pwd.getpwnam(USER).pw_uid

@@ -1,5 +1,8 @@
 # The host as GPUs and EFA want it; what is written here is compared by the step before.
-systemctl mask --now apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service
+for unit in apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service; do
+  # Not every distribution has all three.
+  if systemctl cat "$unit" >/dev/null 2>&1; then systemctl mask --now "$unit"; fi
+done
 if [[ "$FABRIC_MANAGER" == yes ]]; then
   driver="$(modinfo --field version nvidia)"
   if [[ "$(nv-fabricmanager --version 2>/dev/null | grep -oE '[0-9]+\.[0-9.]+' | head -n 1)" != "$driver" ]]; then

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,10 +16,11 @@ import pytest
 from infra import model, sources
 from infra.plan.assignments import Place, assignments
 from infra.planning import make_plan
+from node_bootstrap import runner
 from node_bootstrap.assignment import Archive, Assignment
 from node_bootstrap.places import Places
 from node_bootstrap.runner import CommandError
-from node_bootstrap.steps import container, disks, fabric, host, nccl, wheels
+from node_bootstrap.steps import container, disks, fabric, host, nccl, role_unit, wheels
 from node_bootstrap.steps.base import StepError
 from node_bootstrap.steps.choose import Node, steps
 from node_bootstrap.steps.hardware import HardwareStep
@@ -198,3 +200,17 @@ def test_the_role_runs_in_its_container_with_devices_and_without_secrets_in_sigh
     texts = {path.name: text for path, text, _ in role._files()}
     assert "ExecStopPost=-/usr/bin/docker rm --force moe-role" in texts["moe-role.service"]
     assert "value" not in texts["moe-role.service"].replace("value=", "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_cache_that_root_made_on_the_local_disks_is_given_to_the_role(tmp_path, monkeypatch):
+    assignment = nodes_of("pd", **GPU_IN_A_VENV)[0]
+    monkeypatch.setattr(role_unit, "USER", "nobody")
+    monkeypatch.setattr(runner, "run", lambda *_, **__: "")
+    made = dataclasses.replace(node(tmp_path, bare), systemd=True)
+    role = steps(assignment, made)[-1]
+    made.places.cache.mkdir(parents=True)
+    assert "cache does not belong to nobody" in role.check().detail
+    role.apply(1e12)
+    assert role.check().done
+    assert made.places.cache.owner() == "nobody"
