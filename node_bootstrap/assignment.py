@@ -60,12 +60,14 @@ class Component:
     """One piece of software. version: exact, or a floor as `>= 580`.
 
     place: on the host, in the container's image, or in the virtual environment.
+    sha256: of what is downloaded from `source`; empty where its maker states none.
     """
 
     name: str
     version: str
     place: Literal["host", "image", "venv"]
     source: str
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,38 @@ class Weights:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What the node must find before it serves; memory in GiB as `/proc/meminfo` counts it."""
+    """What the node must find before it serves; memory in GiB as `/proc/meminfo` counts it.
+
+    gpu_name: as EC2 names it, such as `H200`. gpu_memory_mib: what EC2 states of one GPU.
+    efa_devices: RDMA devices that the node was launched with. nvlink: every GPU reaches every other
+    over NVLink. driver_min: lowest NVIDIA driver, such as `580`. local_disks: instance store.
+    dcgm_level: 1 or 2 to have DCGM diagnose the GPUs before serving, 0 not to.
+    """
 
     private_ip: str
     cpus_min: int
     memory_gib_min: float
+    gpu_count: int = 0
+    gpu_name: str = ""
+    gpu_memory_mib: int = 0
+    nvlink: bool = False
+    efa_devices: int = 0
+    local_disks: int = 0
+    driver_min: str = ""
+    dcgm_level: int = 0
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The all2all backend of the role, where it needs a library.
+
+    module: what Python imports for it. fallback: backend to start with where the library is
+    missing or broken; empty to refuse to start.
+    """
+
+    name: str
+    module: str
+    fallback: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,6 +182,9 @@ class Limits:
     stop_seconds: float
     silence_seconds: float
 
+
+WHEELS_PREFIX = "wheels/"
+"""S3 prefix of wheels that one node of a stack built, for those after it."""
 
 EXTENSION_KEY = "ttl.json"
 """S3 key of a stack's `Extension`."""
@@ -276,6 +308,7 @@ class Assignment:
     agent_token_parameter: SSM parameter with the token that agents show one another.
     ttl: when the node ends by itself; None: never.
     kv_transfer: of a prefill or decode group. gateway: of the gateway, which has a role of its own.
+    backend: None where vLLM's own communication serves.
     """
 
     schema: int
@@ -303,6 +336,7 @@ class Assignment:
     ttl: Ttl | None = None
     kv_transfer: KvTransfer | None = None
     gateway: Gateway | None = None
+    backend: Backend | None = None
 
     @property
     def me(self) -> Member:

@@ -33,6 +33,21 @@ class Places:
         return self.root / "var/lib/moe"
 
     @property
+    def gate(self) -> Path:
+        """What the hardware gate found and did."""
+        return self.state / "gate.json"
+
+    @property
+    def backend(self) -> Path:
+        """Which all2all backend was decided on, and why."""
+        return self.state / "backend.json"
+
+    @property
+    def installers(self) -> Path:
+        """Scripts that installed something, as they ran."""
+        return self.state / "installers"
+
+    @property
     def cache_seed(self) -> Path:
         """Cache of vLLM as the image brings it."""
         return self.root / "opt/vllm/cache"

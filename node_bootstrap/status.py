@@ -17,6 +17,36 @@ GroupPhase = Literal["gathering", "stopping", "starting", "ready", "backing-off"
 MemberPhase = Literal["preparing", "stopped", "starting", "running", "failed", "silent"]
 Outcome = Literal["SKIPPED", "NOCHANGE", "CHANGED", "FAILED"]
 
+HardwareAction = Literal["OK", "MONITOR", "RESET", "REBOOT", "ISOLATE"]
+"""What the hardware gate asks for, from nothing to another node; the worst finding decides."""
+
+
+@dataclass(frozen=True)
+class HardwareFinding:
+    """One thing that is not as it should be. device: a PCI address, a unit, or empty."""
+
+    rule: str
+    action: HardwareAction
+    device: str
+    what: str
+
+
+@dataclass(frozen=True)
+class HardwareReport:
+    """What the gate decided at its last look: `action` is the one taken, escalation included."""
+
+    action: HardwareAction
+    findings: tuple[HardwareFinding, ...] = ()
+
+
+@dataclass(frozen=True)
+class BackendReport:
+    """The all2all backend that vLLM is started with, and why it is another than planned."""
+
+    planned: str
+    in_effect: str
+    why: str = ""
+
 
 @dataclass(frozen=True)
 class StepReport:
@@ -202,3 +232,5 @@ class Status:
     agent_started_at: float = 0.0
     ends_at: float | None = None
     gateway: GatewayReport | None = None
+    hardware: HardwareReport | None = None
+    backend: BackendReport | None = None

@@ -6,12 +6,14 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from infra.catalog.all2all import all2all_backends
 from infra.plan.plan import Group, Node, Plan, agent_token_parameter
 from infra.plan.serve import model_folder
 from node_bootstrap.assignment import (
     SCHEMA,
     Archive,
     Assignment,
+    Backend,
     Component,
     KvTransfer,
     Member,
@@ -101,6 +103,7 @@ def _one(plan: Plan, group: Group, node: Node, place: Place) -> Assignment:
         probe=plan.probe,
         limits=plan.limits,
         ttl=None if plan.ttl_seconds is None else Ttl(plan.ttl_seconds),
+        backend=_backend(group),
         kv_transfer=kv_transfer(group),
     )
 
@@ -117,6 +120,15 @@ def kv_transfer(group: Group) -> KvTransfer | None:
         side_channel_port=planned.side_channel_port,
         restart_with_peer=planned.restart_with_peer,
     )
+
+
+def _backend(group: Group) -> Backend | None:
+    """What a node imports before it starts; None where vLLM brings all that it needs."""
+    chosen = group.all2all_backend.chosen
+    library = all2all_backends()[chosen].library
+    if not library:
+        return None
+    return Backend(chosen, library.partition(" ")[0], group.all2all_fallback or "")
 
 
 def _software(node: Node) -> Software:

@@ -110,7 +110,7 @@ def gateway(request: Request) -> GatewayPlan | None:
         software=SoftwarePlan("venv", request.vllm.python, None, {"vllm-router": VERSION}, ()),
         limits=_limits(asked),
         network_interfaces=topology.interfaces(instance).interfaces,
-        hardware=topology.hardware(instance, place),
+        hardware=topology.hardware(instance, place, driver_min=""),
         address=place.address,
     )
 

@@ -348,7 +348,7 @@ def _node(
         secret_env=key if node.position != "headless" else {},
         network_interfaces=nics,
         software=installed,
-        hardware=topology.hardware(group.instance_type, node),
+        hardware=topology.hardware(group.instance_type, node, software.driver_floor(installed)),
         address=node.address,
     )
 

@@ -20,6 +20,7 @@ CPU_EP_PLUGIN_VERSION = "0.1.0"
 
 Place = Literal["host", "image", "venv"]
 _V1 = ("deepep_low_latency", "deepep_high_throughput")
+_DRIVER = "NVIDIA driver"
 _TAG_SUFFIX = "-efa"
 _PUBLISHED, _BUILT = "vllm/vllm-openai", "moe-serving/vllm-openai-efa"
 _V2_NCCL = {False: "2.30.4", True: "2.31.2"}
@@ -122,6 +123,12 @@ def on_gpu(needs: Needs, python: str, vllm_version: str) -> SoftwarePlan:
     return SoftwarePlan(needs.runtime, python, needs.image, distributions, parts)
 
 
+def driver_floor(installed: SoftwarePlan) -> str:
+    """The lowest NVIDIA driver of a node, such as `580`; empty where it needs none."""
+    floors = [c.version for c in installed.components if c.name == _DRIVER]
+    return floors[0].removeprefix(">= ") if floors else ""
+
+
 def pins_of(held: Release) -> dict[str, Any]:
     """Pins of a release; one whose sources state none has those of the release before it."""
     pins: dict[str, Any] = {}
@@ -139,7 +146,7 @@ def _host(needs: Needs, pins: dict[str, Any]) -> Iterator[Component]:
     cuda = ".".join(pins["docker_cuda"].split(".")[:2])
     floor = _facts()["driver_floor"][cuda]
     why = f"CUDA {cuda} needs {floor}; the image of the node has {ami['nvidia_driver']}"
-    yield Component("NVIDIA driver", f">= {floor}", "host", ami["parameter"], why)
+    yield Component(_DRIVER, f">= {floor}", "host", ami["parameter"], why)
     if needs.instance.nvlink_domain_gpus > 1:
         why = "NVSwitch: must be of the driver's version exactly"
         yield Component("nvidia-fabricmanager", "= driver", "host", ami["parameter"], why)

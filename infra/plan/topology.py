@@ -153,12 +153,20 @@ def interfaces(instance_type: catalog.InstanceType, use: NicUse = "one-ip") -> N
     return nic_layout(instance_type, efa=instance_type.gpu_count > 0, use=use)
 
 
-def hardware(instance_type: catalog.InstanceType, node: NodePlace) -> Hardware:
-    """What the node must find on itself before it serves."""
+def hardware(instance_type: catalog.InstanceType, node: NodePlace, driver_min: str) -> Hardware:
+    """What the node must find on itself before it serves. driver_min: empty for a CPU type."""
+    gpus = instance_type.gpus
     return Hardware(
         private_ip=node.address,
         cpus_min=instance_type.vcpus,
         memory_gib_min=round(instance_type.memory_gib * MEMORY_SHARE, 2),
+        gpu_count=gpus.count if gpus else 0,
+        gpu_name=gpus.name if gpus else "",
+        gpu_memory_mib=gpus.memory_mib if gpus else 0,
+        nvlink=bool(gpus) and 1 < instance_type.nvlink_domain_gpus == instance_type.gpu_count,
+        efa_devices=instance_type.max_efa if gpus else 0,
+        local_disks=instance_type.local_disks.count if gpus and instance_type.local_disks else 0,
+        driver_min=driver_min,
     )
 
 

@@ -146,6 +146,7 @@ class NodeInstance(pulumi.ComponentResource):
                 private_repository(args.node.software.image),
                 writes=args.writes,
                 weights=args.weights,
+                builds=args.node.software.runtime == "venv" and bool(args.node.hardware.gpu_count),
             )
         )
         policy = aws.iam.RolePolicy(self._name, role=role.id, policy=document, opts=self._child())

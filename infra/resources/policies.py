@@ -8,7 +8,7 @@ from typing import Any
 
 from infra.plan.assignments import S3Location
 from infra.plan.reach import Repository
-from node_bootstrap.assignment import EXTENSION_KEY, assignment_key, status_key
+from node_bootstrap.assignment import EXTENSION_KEY, WHEELS_PREFIX, assignment_key, status_key
 
 VERSION = "2012-10-17"
 
@@ -46,6 +46,7 @@ def node(  # noqa: PLR0913 - each is a right or a place of one
     *,
     writes: Sequence[str] = (),
     weights: bool = True,
+    builds: bool = False,
 ) -> str:
     """All that one node may do.
 
@@ -57,6 +58,7 @@ def node(  # noqa: PLR0913 - each is a right or a place of one
         repository: of its container image, where that is a private one.
         writes: S3 keys that it may put beside its status.
         weights: whether it reads any.
+        builds: it keeps wheels that it built in the bucket, for the nodes after it.
     """
     puts = [f"{bucket_arn}/{key}" for key in (status_key(name), *writes)]
     return _document(
@@ -92,7 +94,18 @@ def node(  # noqa: PLR0913 - each is a right or a place of one
         },
         *(_model(bucket_arn.split(":")[1], model) if model else ()),
         *(_pull(bucket_arn.split(":")[1], repository) if repository else ()),
+        *([_wheels(bucket_arn)] if builds else ()),
     )
+
+
+def _wheels(bucket_arn: str) -> Mapping[str, Any]:
+    """Nodes of one stack trust one another: they run one another's engines already."""
+    return {
+        "Sid": "BuiltWheels",
+        "Effect": "Allow",
+        "Action": ["s3:GetObject", "s3:PutObject"],
+        "Resource": f"{bucket_arn}/{WHEELS_PREFIX}*",
+    }
 
 
 def _model(partition: str, model: S3Location) -> list[Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from node_bootstrap import runner
+from node_bootstrap import durable, runner
 from node_bootstrap.agent import logs, transport
 from node_bootstrap.agent.desk import Desk
 from node_bootstrap.agent.ending import Ending, SystemdTimer
@@ -24,17 +24,24 @@ from node_bootstrap.agent.role import Supervisor, tail
 from node_bootstrap.agent.role_facts import RoleReader
 from node_bootstrap.agent.server import AgentServer, Answers
 from node_bootstrap.agent.store import Store, clients
-from node_bootstrap.gateway.layout import Files
+from node_bootstrap.gate.decide import GateRecord
 from node_bootstrap.gateway.node import GatewayNode, Lent
-from node_bootstrap.gateway.step import GatewayStep, PackagesStep
 from node_bootstrap.gateway.units import Systemd
-from node_bootstrap.status import SCHEMA, Fault, Found, GroupReport, Status
-from node_bootstrap.steps import hardware, software
-from node_bootstrap.steps.role_unit import RoleStep
-from node_bootstrap.steps.weights import WeightsStep
+from node_bootstrap.status import (
+    SCHEMA,
+    BackendReport,
+    Fault,
+    Found,
+    GroupReport,
+    HardwareReport,
+    Status,
+)
+from node_bootstrap.steps import hardware, library, software
+from node_bootstrap.steps.choose import Node, steps
+from node_bootstrap.steps.wheels import Shelf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from node_bootstrap.agent.identity import Identity, NodeConfig
     from node_bootstrap.assignment import Assignment
@@ -75,6 +82,9 @@ class Agent:
         self._server_error = ""
         self._told: Assignment | None = None
         self._told_prepared: Assignment | None = None
+        # An agent that starts anew in the same boot does not look again.
+        gated = durable.load(places.gate, GateRecord)
+        self._hardware = gated.report if gated else None
         self._reader = RoleReader(supervisor, places.state / "role-facts.json")
         self._preparer = Preparer(
             places, identity.boot_id, archive_sha256, self._make_tools, self._wake.set
@@ -145,6 +155,8 @@ class Agent:
             agent_started_at=self._started_at,
             ends_at=self._ending.ends_at,
             gateway=desk.report() if isinstance(desk, GatewayNode) else None,
+            hardware=self._hardware,
+            backend=self._backend(progress.prepared),
         )
 
     def _tick(self) -> None:
@@ -250,29 +262,38 @@ class Agent:
         self._ending.ask(store.extension)
         return Tools(store, lambda assignment: self._steps(assignment, store), look, versions)
 
+    def _gate(self, assignment: Assignment, needs: tuple[str, ...]) -> hardware.HardwareStep:
+        return hardware.HardwareStep(
+            assignment.hardware,
+            node=f"{self._config.node} ({self._identity.instance_id})",
+            boot_id=self._identity.boot_id,
+            record=self._places.gate,
+            tell=self._tell_hardware,
+            needs=needs,
+        )
+
+    def _backend(self, prepared: Assignment | None) -> BackendReport | None:
+        if prepared is None or prepared.backend is None:
+            return None
+        return library.decided(self._places)
+
+    def _tell_hardware(self, report: HardwareReport) -> None:
+        self._hardware = report
+
     def _steps(self, assignment: Assignment, store: Store) -> tuple[Step, ...]:
         address = assignment.hardware.private_ip
-
-        def read(names: Sequence[str]) -> Mapping[str, str]:
-            return self._preparer.read_parameters(names, store)
-
-        if (gateway := assignment.gateway) is not None:
-            return (
-                hardware.HardwareStep(assignment.hardware),
-                software.SoftwareStep(assignment.software),
-                PackagesStep(gateway.packages),
-                GatewayStep(assignment, gateway, Files(self._places), Systemd(), read),
-            )
-        return (
-            hardware.HardwareStep(assignment.hardware),
-            software.SoftwareStep(assignment.software),
-            WeightsStep(assignment.weights, store.read_object, self._places.state / "weights.json"),
-            RoleStep(
-                assignment,
-                self._places,
-                lambda: hardware.look(address).interface,
-                read,
-                self._systemd,
+        return steps(
+            assignment,
+            Node(
+                places=self._places,
+                boot_id=self._identity.boot_id,
+                gate=self._gate,
+                read=store.read_object,
+                interface=lambda: hardware.look(address).interface,
+                parameters=lambda names: self._preparer.read_parameters(names, store),
+                systemd=self._systemd,
+                list_objects=store.list_objects,
+                shelf=Shelf(store.load, store.save),
             ),
         )
 

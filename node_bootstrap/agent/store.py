@@ -18,6 +18,7 @@ from node_bootstrap.assignment import (
     SCHEMA,
     Assignment,
     Extension,
+    WeightFile,
     assignment_key,
     status_key,
 )
@@ -134,6 +135,55 @@ class Store:
             raise StepError(refusal("read", where, error)) from error
         except (BotoCoreError, OSError) as error:
             raise StepError(f"{where}: the transfer broke: {error}") from error
+
+    def list_objects(self, bucket: str, prefix: str) -> tuple[WeightFile, ...]:
+        """All objects under a prefix, with paths below it. StepError when it can't be listed."""
+        where = f"s3://{bucket}/{prefix}"
+        found = []
+        try:
+            pages = self.s3.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=bucket, Prefix=prefix):
+                found += page.get("Contents", [])
+        except ClientError as error:
+            raise StepError(refusal("read", where, error)) from error
+        except (BotoCoreError, OSError) as error:
+            raise StepError(f"{where} can't be listed: {error}") from error
+        return tuple(
+            WeightFile(entry["Key"].removeprefix(prefix), entry["Size"])
+            for entry in found
+            if not entry["Key"].endswith("/")  # what consoles make for a folder
+        )
+
+    def load(self, key: str) -> bytes | None:
+        """An object of the stack's bucket as a whole; None when it is missing.
+
+        Raises:
+            StepError: it can't be read.
+        """
+        try:
+            return self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        except ClientError as error:
+            # A node may not list the bucket, so S3 calls a missing object AccessDenied.
+            if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "AccessDenied", "403"):
+                return None
+            raise StepError(refusal("read", f"s3://{self.bucket}/{key}", error)) from error
+        except (BotoCoreError, OSError) as error:
+            raise StepError(f"s3://{self.bucket}/{key} can't be read: {error}") from error
+
+    def save(self, key: str, content: bytes) -> None:
+        """Write an object of the stack's bucket; S3 checks that it arrived whole.
+
+        Raises:
+            StepError: it can't be written.
+        """
+        try:
+            self.s3.put_object(
+                Bucket=self.bucket, Key=key, Body=content, ChecksumAlgorithm="SHA256"
+            )
+        except ClientError as error:
+            raise StepError(refusal("write", f"s3://{self.bucket}/{key}", error)) from error
+        except (BotoCoreError, OSError) as error:
+            raise StepError(f"s3://{self.bucket}/{key} can't be written: {error}") from error
 
     def parameters(self, names: Sequence[str]) -> Mapping[str, str]:
         """Values of SSM parameters by name. StepError when one can't be read."""

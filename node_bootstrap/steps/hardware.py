@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from node_bootstrap import runner
-from node_bootstrap.status import Found, NodePhase
+from node_bootstrap import durable, runner
+from node_bootstrap.facts.read import Run
+from node_bootstrap.facts.read import run as run_fact
+from node_bootstrap.gate.decide import ORDER, Attempts, GateRecord, after, escalate, worst
+from node_bootstrap.gate.observe import FABRIC_MANAGER, observe
+from node_bootstrap.gate.rules import judge
+from node_bootstrap.status import Found, HardwareFinding, HardwareReport, NodePhase
 from node_bootstrap.steps.base import Check, Frequency, StepError
 
 if TYPE_CHECKING:
@@ -75,37 +83,104 @@ def faults(wanted: Hardware, found: Found) -> list[str]:
 
 @dataclass(frozen=True)
 class HardwareStep:
-    """Compares the node with the plan; it can only refuse, never mend."""
+    """Compares the node with the plan and does what the gate says, at most one reboot.
+
+    node: its name and instance, for whoever has to replace it. record: file of what was done
+    already; None to remember nothing. run: how facts are read and GPUs reset. tell: is given each
+    verdict.
+    """
 
     wanted: Hardware
+    node: str = "this node"
+    boot_id: str = ""
+    record: Path | None = None
+    run: Run = run_fact
+    tell: Callable[[HardwareReport], None] = lambda _: None
     name: str = "hardware"
     phase: NodePhase = "hardware"
     frequency: Frequency = "boot"
-    timeout_seconds: float = 30
+    timeout_seconds: float = 900
     needs: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
         """Digest of what must be found."""
-        w = self.wanted
-        return f"{w.private_ip} {w.cpus_min} {w.memory_gib_min}"
+        return hashlib.sha256(repr(self.wanted).encode()).hexdigest()[:16]
 
     def check(self) -> Check:
-        """Compare; the faults are the detail."""
+        """Compare; what is wrong is the detail. What only wants watching lets the node pass."""
         found = look(self.wanted.private_ip)
         wrong = faults(self.wanted, found)
         if wrong:
             return Check(done=False, detail="; ".join(wrong))
-        return Check(
-            done=True,
-            detail=f"{found.cpus} CPUs, {found.memory_gib:.1f} GiB, "
-            f"{self.wanted.private_ip} on {found.interface}",
+        detail = (
+            f"{found.cpus} CPUs, {found.memory_gib:.1f} GiB, "
+            f"{self.wanted.private_ip} on {found.interface}"
         )
+        if not self.wanted.gpu_count:
+            return Check(done=True, detail=detail)
+        report = self._judge()
+        if report.action in ("OK", "MONITOR"):
+            self._remember(report)
+            w = self.wanted
+            gpus = f"{w.gpu_count} x {w.gpu_name}, {w.efa_devices} EFA, {report.action}"
+            watch = f": {_words(report.findings)}" if report.findings else ""
+            return Check(done=True, detail=f"{detail}, {gpus}{watch}")
+        return Check(done=False, detail=f"{report.action}: {_words(report.findings)}")
 
     def apply(self, deadline: float) -> None:
-        """Refuse: hardware is mended by another instance type or by replacing the node."""
+        """Reset, reboot, or refuse and say which node to replace.
+
+        Raises:
+            StepError: the node can't serve as it is.
+        """
         del deadline
-        raise StepError(
-            f"this node is not what the plan counted on: {self.check().detail}. "
-            "Choose an instance type that has it, or replace the node if its type should"
-        )
+        wrong = faults(self.wanted, look(self.wanted.private_ip))
+        if wrong:
+            raise StepError(
+                f"{self.node} is not what the plan counted on: {'; '.join(wrong)}. "
+                "Choose an instance type that has it, or replace the node if its type should"
+            )
+        report = self._judge()
+        self._remember(report)
+        if report.action == "RESET":
+            self._reset(report.findings)
+        elif report.action == "REBOOT":
+            self.run(("systemctl", "reboot"))
+            raise StepError(f"REBOOT: {_words(report.findings)}; {self.node} is rebooting for it")
+        elif report.action == "ISOLATE":
+            raise StepError(
+                f"ISOLATE: {_words(report.findings)}. vLLM is not started; replace {self.node}: "
+                "terminate the instance, then `pulumi up --refresh` makes it anew on another host"
+            )
+
+    def _judge(self) -> HardwareReport:
+        attempts = self._attempts()
+        same = attempts.reset_in_boot == self.boot_id or not attempts.reset_in_boot
+        seen = observe(self.wanted, self.run, attempts.reset_at_seconds if same else 0.0)
+        findings = judge(self.wanted, seen)
+        return HardwareReport(escalate(worst(findings), attempts, self.boot_id), findings)
+
+    def _attempts(self) -> Attempts:
+        known = durable.load(self.record, GateRecord) if self.record else None
+        return known.attempts if known else Attempts()
+
+    def _remember(self, report: HardwareReport) -> None:
+        self.tell(report)
+        if self.record:
+            done = after(report.action, self._attempts(), self.boot_id, time.monotonic())
+            durable.save(self.record, GateRecord(done, report))
+
+    def _reset(self, findings: tuple[HardwareFinding, ...]) -> None:
+        """Each GPU that asks for it, then the fabric manager, which has to see them again."""
+        asked = [f.device for f in findings if f.action == "RESET"]
+        for device in sorted(set(asked) - {FABRIC_MANAGER, ""}):
+            self.run(("nvidia-smi", "--gpu-reset", "-i", device))
+        if self.wanted.nvlink and self.wanted.gpu_count > 1:
+            self.run(("systemctl", "restart", FABRIC_MANAGER))
+
+
+def _words(findings: tuple[HardwareFinding, ...]) -> str:
+    """The findings in one line, the gravest first."""
+    ordered = sorted(findings, key=lambda f: -ORDER.index(f.action))
+    return "; ".join(f"{f.device} {f.what}".strip() for f in ordered)

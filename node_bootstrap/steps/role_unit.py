@@ -6,11 +6,12 @@ import hashlib
 import os
 import pwd
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from node_bootstrap import durable, runner
 from node_bootstrap.assignment import PRIMARY_INTERFACE, Assignment
+from node_bootstrap.steps import container, library
 from node_bootstrap.steps.base import Check, Frequency, StepError
 
 if TYPE_CHECKING:
@@ -24,12 +25,32 @@ USER = "moe-role"
 UNIT = "moe-role.service"
 
 
-def unit(argv: Sequence[str], *, node: str, environment: Path, stop_seconds: float) -> str:
-    """The unit's text.
+# docker's client needs root; what it starts has no new privileges. A client that is killed leaves
+# its container running, hence the two removals.
+_CONTAINER = f"""ExecStartPre=-{container.DOCKER} rm --force {container.NAME}
+ExecStopPost=-{container.DOCKER} rm --force {container.NAME}
+"""
+# RDMA registers what vLLM sends: systemd's limit of locked memory is 8 MiB.
+_LOCKED = "LimitMEMLOCK=infinity\n"
+
+
+def unit(  # noqa: PLR0913 - named, and each a line of the unit
+    argv: Sequence[str],
+    *,
+    node: str,
+    environment: Path,
+    stop_seconds: float,
+    contained: bool = False,
+    gpus: bool = False,
+) -> str:
+    """The unit's text. contained: `argv` is docker's. gpus: the node has some.
 
     Restart=no: the agent decides when the group starts again; a member that comes back by itself
     can't rejoin. PrivateTmp: a killed vLLM leaves its sockets in /tmp.
     """
+    extra = (_CONTAINER if contained else "") + (_LOCKED if gpus and not contained else "")
+    if contained:
+        return _unit(argv, node, environment, stop_seconds + 10, extra)
     return f"""[Unit]
 Description=MoE serving: role of {node}
 After=network-online.target
@@ -47,6 +68,29 @@ KillMode=control-group
 TimeoutStopSec={stop_seconds:g}
 PrivateTmp=yes
 NoNewPrivileges=yes
+LimitCORE=0
+OOMPolicy=stop
+{extra}"""
+
+
+def _unit(
+    argv: Sequence[str], node: str, environment: Path, stop_seconds: float, extra: str
+) -> str:
+    """Of a container: docker stops it in order, and is given the time for that."""
+    return f"""[Unit]
+Description=MoE serving: role of {node}
+After=network-online.target docker.service
+Requires=docker.service
+
+[Service]
+Type=exec
+StateDirectory=moe-role
+WorkingDirectory=/var/lib/moe-role
+EnvironmentFile={environment}
+ExecStart={" ".join(quote_argument(a) for a in argv)}
+{extra}Restart=no
+KillMode=control-group
+TimeoutStopSec={stop_seconds:g}
 LimitCORE=0
 OOMPolicy=stop
 """
@@ -132,6 +176,8 @@ class RoleStep:
             wrong.append(f"user {USER} is missing")
         if self._seed_missing():
             wrong.append("vLLM's cache is not seeded")
+        elif self._cache_is_foreign():
+            wrong.append(f"vLLM's cache does not belong to {USER}")
         for path, text, mode in self._files():
             if not path.is_file() or path.read_text() != text:
                 wrong.append(f"{path.name} is not as assigned")
@@ -148,6 +194,9 @@ class RoleStep:
             runner.run([*command, USER], timeout_seconds=30)
         if self._seed_missing():
             self._seed()
+        elif self._cache_is_foreign():
+            owner = pwd.getpwnam(USER)
+            os.chown(self.places.cache, owner.pw_uid, owner.pw_gid)
         for path, text, mode in self._files():
             durable.write(path, text.encode(), mode=mode)
         if self.systemd:
@@ -155,13 +204,20 @@ class RoleStep:
 
     def _files(self) -> tuple[tuple[Path, str, int], ...]:
         a = self.assignment
+        if a.backend is not None:
+            argv, env = library.in_effect(a.argv, a.env, library.decided(self.places))
+            a = replace(a, argv=argv, env=env)
         secrets = self.parameters(sorted(set(a.secret_env.values())))
         env = role_environment(a, self.find_interface(), secrets)
+        contained = a.software.runtime == "container"
+        argv = container.docker_run(a, self.places, tuple(env)) if contained else a.argv
         text = unit(
-            a.argv,
+            argv,
             node=a.node,
             environment=self.places.role_env,
             stop_seconds=a.limits.stop_seconds,
+            contained=contained,
+            gpus=a.hardware.gpu_count > 0,
         )
         return (
             (self.places.role_env, environment_file(env), 0o600),
@@ -171,6 +227,13 @@ class RoleStep:
     def _seed_missing(self) -> bool:
         cache = self.places.cache
         return not cache.is_dir() or (self.places.cache_seed.is_dir() and not any(cache.iterdir()))
+
+    def _cache_is_foreign(self) -> bool:
+        """A folder on the local disks was made by root; in a container root writes to it."""
+        if not self.systemd or self.assignment.software.runtime == "container":
+            return False
+        cache = self.places.cache
+        return cache.is_dir() and _user_exists() and not _owns(cache)
 
     def _seed(self) -> None:
         """The first start of vLLM is seconds quicker with the cache that the image brings."""
@@ -190,3 +253,7 @@ class RoleStep:
 
 def _user_exists() -> bool:
     return any(entry.pw_name == USER for entry in pwd.getpwall())
+
+
+def _owns(path: Path) -> bool:
+    return path.stat().st_uid == pwd.getpwnam(USER).pw_uid

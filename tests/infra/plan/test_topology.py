@@ -104,8 +104,22 @@ def test_what_carries_tokens(name: str, nodes: int, carries: str):
 
 def test_a_node_must_find_its_vcpus_and_most_of_its_memory(replicas_of):
     (replica,) = replicas_of()
-    found = topology.hardware(catalog.instance_type("c7i.large"), replica.primary)
+    found = topology.hardware(catalog.instance_type("c7i.large"), replica.primary, "")
     assert (found.cpus_min, found.memory_gib_min) == (2, 3.6)
+    assert (found.gpu_count, found.efa_devices, found.nvlink) == (0, 0, False)
+
+
+def test_a_gpu_node_must_find_what_its_type_has(replicas_of):
+    (replica,) = replicas_of()
+    found = topology.hardware(catalog.instance_type("p5en.48xlarge"), replica.primary, "580")
+    assert (found.gpu_count, found.gpu_name, found.gpu_memory_mib) == (8, "H200", 144384)
+    assert (found.efa_devices, found.nvlink, found.local_disks) == (16, True, 8)
+    assert found.driver_min == "580"
+
+
+def test_a_type_with_gpus_on_pcie_is_not_asked_for_nvlink(replicas_of):
+    (replica,) = replicas_of()
+    assert not topology.hardware(catalog.instance_type("g6e.12xlarge"), replica.primary, "").nvlink
 
 
 def test_unknown_instance_type_names_its_neighbours(replicas_of):
