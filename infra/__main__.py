@@ -45,6 +45,7 @@ def main() -> None:
 
     for name, value in deployment.outputs().items():
         pulumi.export(name, value)
+    pulumi.run(deployment.settle)
 
 
 try:

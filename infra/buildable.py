@@ -64,8 +64,6 @@ def _of_account(settings: Settings) -> Iterator[Fault]:
         yield "endpoint.exposure", "an endpoint with a public address", "exposure: private"
     if endpoint.tls is not None:
         yield "endpoint.tls", "TLS of the endpoint", _LEAVE_OUT
-    if settings.ttl is not None:
-        yield "ttl", "an end of the stack by itself", _LEAVE_OUT
 
 
 def _of_groups(settings: Settings) -> Iterator[Fault]:

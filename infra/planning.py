@@ -16,6 +16,7 @@ from infra.plan.request import (
     Request,
     Vllm,
 )
+from infra.settings import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,6 +76,9 @@ def request_of(
         gateway_instance_type=settings.gateway.instance_type,
         region=region,
         suppress=settings.checks.suppress,
+        ttl_seconds=None if settings.ttl is None else seconds(settings.ttl),
+        nat=None if settings.network.nat == "auto" else settings.network.nat,
+        existing_network=settings.network.subnet_id is not None,
     )
 
 

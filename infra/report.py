@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infra.readiness import Deployment
+from infra.spent import Launch, Spent, spent
 from node_bootstrap.assignment import Assignment
 from node_bootstrap.status import Restart, Status
 
@@ -31,6 +32,7 @@ class NodeLine:
     age_seconds: float | None
     fault: str
     fault_log_tail: str
+    ends_in_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,11 @@ class GroupLine:
 
 @dataclass(frozen=True)
 class Report:
-    """The whole stack. ready: every group is ready with the revision that it was told."""
+    """The whole stack. ready: every group is ready with the revision that it was told.
+
+    ends_in_seconds: until the first node ends by itself; None where none does, negative where one
+    did. spent: None where the instances may not be listed.
+    """
 
     stack: str
     bucket: str
@@ -57,11 +63,16 @@ class Report:
     ready: bool
     nodes: tuple[NodeLine, ...]
     groups: tuple[GroupLine, ...]
+    ends_in_seconds: float | None = None
+    spent: Spent | None = None
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What was read from the bucket. proven: `record.json` is about this `deployment.json`."""
+    """What was read from the bucket. proven: `record.json` is about this `deployment.json`.
+
+    launches: the living instances; None where they could not be listed.
+    """
 
     stack: str
     bucket: str
@@ -69,6 +80,7 @@ class Contents:
     statuses: Mapping[str, Status]
     deployment: Deployment | None
     proven: bool
+    launches: tuple[Launch, ...] | None = None
 
 
 def build(contents: Contents, now: float) -> Report:
@@ -92,6 +104,10 @@ def build(contents: Contents, now: float) -> Report:
         and all(g.phase == "ready" and g.revision == wanted[g.name] for g in groups),
         nodes=nodes,
         groups=groups,
+        ends_in_seconds=min(
+            (n.ends_in_seconds for n in nodes if n.ends_in_seconds is not None), default=None
+        ),
+        spent=None if contents.launches is None else spent(contents.launches, now),
     )
 
 
@@ -114,6 +130,7 @@ def _node(told: Assignment, status: Status | None, now: float) -> NodeLine:
         age_seconds=round(age, 1) if age is not None else None,
         fault=status.fault.what if status and status.fault else "",
         fault_log_tail=status.fault.log_tail if status and status.fault else "",
+        ends_in_seconds=round(status.ends_at - now, 1) if status and status.ends_at else None,
     )
 
 

@@ -9,9 +9,16 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from infra import catalog
 from infra.faults import NAMESPACE, Fault, SettingsError, readable
@@ -113,9 +120,29 @@ class NetworkSettings(Section):
         ),
     ] = None
     nat: Annotated[
-        bool,
-        Field(description="a way out to the internet; without it AWS's own services alone"),
-    ] = False
+        bool | Literal["auto"],
+        Field(description="a NAT gateway; auto: where an image or weights are on the internet"),
+    ] = "auto"
+
+    @field_validator("public_subnet_id", "subnet_id")
+    @classmethod
+    def _in_a_vpc_that_is_there(cls, subnet: str | None, info: ValidationInfo) -> str | None:
+        if subnet is not None and info.data.get("vpc_id") is None:
+            raise ValueError("network.vpc_id beside it: the VPC that it is in")
+        return subnet
+
+    @field_validator("nat")
+    @classmethod
+    def _in_a_vpc_of_its_own(cls, nat: object, info: ValidationInfo) -> object:
+        if nat is True and info.data.get("vpc_id") is not None:
+            raise ValueError("auto or false in an existing VPC: its routes are its owner's")
+        return nat
+
+    @model_validator(mode="after")
+    def _where_the_nodes_go(self) -> Self:
+        if self.vpc_id is not None and self.subnet_id is None:
+            raise ValueError("network.subnet_id beside vpc_id: the subnet that the nodes go to")
+        return self
 
     @field_validator("cidr")
     @classmethod
@@ -162,6 +189,16 @@ class CapacitySettings(Section):
         str | None,
         Field(pattern=r"^cr-[0-9a-f]+$", description="of the reservation or Capacity Block"),
     ] = None
+    placement_group: Annotated[
+        str | None, Field(min_length=1, description="that the named reservation is in, if any")
+    ] = None
+
+    @field_validator("placement_group")
+    @classmethod
+    def _of_a_reservation(cls, name: str | None, info: ValidationInfo) -> str | None:
+        if name is not None and info.data.get("kind") != "reservation":
+            raise ValueError("no group beside another kind than reservation: the stack makes it")
+        return name
 
 
 class GatewaySettings(Section):

@@ -118,6 +118,7 @@ def _proof(status: Status) -> dict[str, Any]:
         "found": dataclasses.asdict(status.found),
         "experts_per_rank": {str(e.ep_rank): list(e.local) for e in status.found.experts},
         "step_seconds": {step.name: step.seconds for step in status.steps},
+        "step_outcomes": {step.name: step.outcome for step in status.steps},
         "boot_to_agent_seconds": round(max(0.0, status.agent_started_at - status.booted_at), 1),
         "generation": status.generation,
     }

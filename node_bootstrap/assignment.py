@@ -167,6 +167,29 @@ class Limits:
     silence_seconds: float
 
 
+EXTENSION_KEY = "ttl.json"
+"""S3 key of a stack's `Extension`."""
+
+
+@dataclass(frozen=True)
+class Ttl:
+    """The node ends by itself so long after its first boot, unless the bucket says later.
+
+    key: S3 key of the `Extension`; it is there only once somebody has asked for one.
+    """
+
+    seconds: float
+    key: str = EXTENSION_KEY
+
+
+@dataclass(frozen=True)
+class Extension:
+    """Nodes of the stack go on until then, in seconds since the epoch: what `moe extend` writes."""
+
+    schema: int
+    until: float
+
+
 @dataclass(frozen=True)
 class Assignment:
     """All that one node is told.
@@ -175,6 +198,7 @@ class Assignment:
     argv, env: the role's process; env values may hold PRIMARY_INTERFACE.
     secret_env: environment variable -> name of the SSM parameter that holds its value.
     agent_token_parameter: SSM parameter with the token that agents show one another.
+    ttl: when the node ends by itself; None: never.
     """
 
     schema: int
@@ -199,6 +223,7 @@ class Assignment:
     hardware: Hardware
     probe: Probe
     limits: Limits
+    ttl: Ttl | None = None
 
     @property
     def me(self) -> Member:
@@ -219,12 +244,14 @@ class Assignment:
 def revision(members: tuple[Assignment, ...]) -> str:
     """Digest (16 hex digits) of what a group must run: all its members' assignments.
 
-    The archive is left out: a new bootstrap reaches a node without restarting its vLLM.
+    The archive is left out: a new bootstrap reaches a node without restarting its vLLM. So is the
+    end: a node that lives longer runs the same. So is all that holds its default: a program that
+    knows more restarts nothing that does not use it.
     """
     digest = hashlib.sha256()
     for member in sorted(members, key=lambda m: m.node):
-        plain = dataclasses.replace(member, revision="", archive=Archive("", ""))
-        digest.update(jsondata.to_json(plain).encode())
+        plain = dataclasses.replace(member, revision="", archive=Archive("", ""), ttl=None)
+        digest.update(jsondata.to_json(plain, without_defaults=True).encode())
     return digest.hexdigest()[:16]
 
 

@@ -19,11 +19,29 @@ class ContractError(ValueError):
         super().__init__(f"{what} is not valid:\n" + "\n".join(f"  - {f}" for f in faults))
 
 
-def to_json(value: Any) -> str:
-    """Render a dataclass as JSON: keys sorted, so that the same value gives the same bytes."""
-    return (
-        json.dumps(dataclasses.asdict(value), sort_keys=True, indent=1, ensure_ascii=False) + "\n"
-    )
+def to_json(value: Any, *, without_nulls: bool = False, without_defaults: bool = False) -> str:
+    """Render a dataclass as JSON: keys sorted, so that the same value gives the same bytes.
+
+    without_nulls: leave out its own fields that are None; those of what it holds stay.
+    without_defaults: leave out all fields that hold their default, at any depth: a reader of an
+        earlier version, which has no such field, then understands all that it has.
+    """
+    data = _without_defaults(value) if without_defaults else dataclasses.asdict(value)
+    if without_nulls:
+        data = {name: part for name, part in data.items() if part is not None}
+    return json.dumps(data, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+
+
+def _without_defaults(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_without_defaults(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _without_defaults(part) for key, part in value.items()}
+    if not dataclasses.is_dataclass(value):
+        return value
+    held = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    defaults = {field.name: field.default for field in dataclasses.fields(value)}
+    return {name: _without_defaults(part) for name, part in held.items() if part != defaults[name]}
 
 
 def from_json(kind: type[T], text: str | bytes) -> T:

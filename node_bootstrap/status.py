@@ -135,7 +135,10 @@ class GroupReport:
 
 @dataclass(frozen=True)
 class Status:
-    """One node's report. `running`: its vLLM runs, for (revision, generation)."""
+    """One node's report. `running`: its vLLM runs, for (revision, generation).
+
+    ends_at: when the node powers itself off; None where nothing ends it.
+    """
 
     schema: int
     node: str
@@ -153,4 +156,5 @@ class Status:
     group: GroupReport | None = None
     booted_at: float = 0.0
     agent_started_at: float = 0.0
+    ends_at: float | None = None
     hardware: HardwareReport | None = None

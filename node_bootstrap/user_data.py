@@ -21,8 +21,16 @@ _NAMES = {
 }
 
 
-def render(bucket: str, node: str, region: str) -> bytes:
+def render(bucket: str, node: str, region: str, *, ephemeral: bool = False) -> bytes:
     """The `#cloud-config` of one node: same input, same bytes.
+
+    Args:
+        bucket: the stack's.
+        node: its name.
+        region: of both.
+        ephemeral: the stack has a ttl: a node that never gets an assignment, and so never learns
+            of its end, powers itself off an hour after its boot. How long the ttl is stands in the
+            assignment alone, so that another ttl changes nothing here.
 
     Raises:
         ValueError: a name has characters that it can't have, or the result is above 16 KB.
@@ -40,7 +48,12 @@ def render(bucket: str, node: str, region: str) -> bytes:
     text += _file("/opt/moe/fetch.py", _data("fetch.py"), "0755")
     text += _file("/etc/systemd/system/moe-node.service", _data("moe-node.service"), "0644")
     # Not waiting for the agent: cloud-init's end must not hang on a bucket that can't be read.
+    units = ("moe-unassigned.service", "moe-unassigned.timer") if ephemeral else ()
+    for unit in units:
+        text += _file(f"/etc/systemd/system/{unit}", _data(unit), "0644")
     text += "runcmd:\n  - [systemctl, daemon-reload]\n"
+    for unit in units[1:]:
+        text += f"  - [systemctl, enable, --now, {unit}]\n"
     text += "  - [systemctl, enable, --now, --no-block, moe-node.service]\n"
     content = text.encode()
     if len(content) > LIMIT_BYTES:

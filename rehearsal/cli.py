@@ -86,7 +86,7 @@ def preview(stack: Stack = DEFAULT, provider: Provider = "ours") -> None:
         if recovery.needed(work.pulumi):
             recovery.recover(work.pulumi, work.aws)
         work.pulumi.select()
-        if work.pulumi.run("preview", "--refresh") != 0:
+        if work.pulumi.preview() != 0:
             raise DriverError("The preview failed: see above. Nothing was changed.")
 
 

@@ -184,6 +184,8 @@ class StackFacts:
     router_argv: tuple[str, ...]
     shortest_context: int | None
     notes: tuple[tuple[str, str, str, str], ...] = field(default=())
+    way_out: str = "none"
+    from_internet: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from node_bootstrap import user_data
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from infra.plan.memory import Alternative
+    from infra.plan.memory_nearest import Alternative
     from infra.plan.notes import Note
     from infra.plan.plan import Group, Plan
 
@@ -324,6 +324,8 @@ def stack_facts(plan: Plan) -> StackFacts:
         router_argv=plan.router.argv if plan.router else (),
         shortest_context=min(contexts, default=None),
         notes=_notes(plan.notes),
+        way_out=plan.way_out,
+        from_internet=plan.from_internet,
     )
 
 
@@ -355,8 +357,9 @@ def _user_data_bytes(plan: Plan) -> int:
     """Bytes of the longest user data: that of the longest node name and bucket name."""
     longest = max((node.name for node in plan.nodes), key=len, default="n")
     bucket = "b" * _BUCKET_NAME_LENGTH
+    region, ephemeral = plan.region or "us-east-1", plan.ttl_seconds is not None
     try:
-        return len(user_data.render(bucket=bucket, node=longest, region=plan.region or "us-east-1"))
+        return len(user_data.render(bucket, longest, region, ephemeral=ephemeral))
     except ValueError:  # a name that it can't have, or too long: both are findings elsewhere
         return 0
 

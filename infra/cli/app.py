@@ -103,6 +103,15 @@ def preflight(
 
 
 @app.command()
+def preview(stack: StackArgument = "rehearsal", *, json_: JsonOption = False) -> None:
+    """Say what `pulumi up` would do: nodes, time without an answer, cost. Changes nothing."""
+    from infra.cli import preview as command  # noqa: PLC0415 - see the module's docstring
+
+    with _errors_as_sentences():
+        command.run(stack, as_json=json_)
+
+
+@app.command()
 def explain(code: Annotated[str, typer.Argument(help="Code of a finding.")]) -> None:
     """Explain a finding: fact, consequence, remedy, source, example."""
     from infra.cli import explain as command  # noqa: PLC0415 - see the module's docstring
@@ -122,11 +131,28 @@ def status(
     json_: JsonOption = False,
     watch: Annotated[bool, typer.Option(help="Go on showing until interrupted.")] = False,
 ) -> None:
-    """Show nodes, phases, seconds per phase, generation and endpoint. Reads S3 only."""
+    """Show nodes, phases, seconds per phase, generation, endpoint, end and cost so far."""
     from infra.cli import status as command  # noqa: PLC0415 - see the module's docstring
 
     with _errors_as_sentences():
         command.run(command.Question(stack, bucket, region, json_, watch))
+
+
+@app.command()
+def extend(
+    stack: StackArgument,
+    by: Annotated[str, typer.Argument(metavar="DURATION", help="How much longer: 30m, 2h.")],
+    *,
+    bucket: Annotated[
+        str | None, typer.Option(help="The stack's bucket, if not the usual.")
+    ] = None,
+    region: RegionOption = None,
+) -> None:
+    """Move the end of a stack with a ttl, so much later than it is now."""
+    from infra.cli import extend as command  # noqa: PLC0415 - see the module's docstring
+
+    with _errors_as_sentences():
+        command.run(stack, by, bucket, region)
 
 
 @app.command()

@@ -68,7 +68,8 @@ def print_user_data(planned: Planned, node: str) -> None:
         raise UsageError(f"--user-data {node}: no such node; the plan has {', '.join(names)}")
     bucket = bucket_name(planned.plan.stack, "0" * 12)
     region = planned.region or "us-east-1"
-    sys.stdout.write(user_data.render(bucket=bucket, node=node, region=region).decode())
+    ephemeral = planned.plan.ttl_seconds is not None
+    sys.stdout.write(user_data.render(bucket, node, region, ephemeral=ephemeral).decode())
 
 
 def print_commands(planned: Planned) -> None:
@@ -137,7 +138,7 @@ def _lines(argv: tuple[str, ...]) -> list[str]:
     lines = [""]
     for word in argv:
         if word.startswith("--"):
-            lines.append(word)
+            lines.append(_quoted(word))
         else:
             lines[-1] = f"{lines[-1]} {_quoted(word)}".lstrip()
     return lines

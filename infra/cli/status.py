@@ -1,4 +1,4 @@
-"""`moe status`: how a stack is, read from its bucket alone."""
+"""`moe status`: how a stack is, read from its bucket; what it has cost, from EC2."""
 
 from __future__ import annotations
 
@@ -19,13 +19,19 @@ from infra.cli.errors import UsageError
 from infra.cli.stack_region import session as session_of
 from infra.names import bucket_name
 from infra.readiness import Deployment
+from infra.spent import Launch, launches, sentence
 from node_bootstrap.assignment import Assignment, assignment_key
 from node_bootstrap.jsondata import ContractError, from_json
 
 if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_s3 import S3Client
 
 WATCH_SECONDS = 2.0
+BILLED_SECONDS = 30.0
+DENIED = ("UnauthorizedOperation", "AccessDenied")
+SOON_SECONDS = 900.0
+"""An end that is so near is shown as what matters most."""
 T = TypeVar("T")
 
 
@@ -51,25 +57,54 @@ def run(question: Question) -> None:
     bucket = question.bucket or bucket_name(
         question.stack, session.client("sts").get_caller_identity()["Account"]
     )
-    s3 = session.client("s3")
+    s3, billed = session.client("s3"), Billed(session.client("ec2"), question.stack)
+
+    def look() -> report.Report:
+        contents = read(s3, question.stack, bucket)
+        return report.build(
+            dataclasses.replace(contents, launches=billed.look(time.monotonic())), time.time()
+        )
+
     if not question.watch:
-        _print(question, report.build(read(s3, question.stack, bucket), time.time()))
+        _print(question, look())
         return
     if question.json:
         while True:
-            _print(question, report.build(read(s3, question.stack, bucket), time.time()))
+            _print(question, look())
             time.sleep(WATCH_SECONDS)
     with Live(refresh_per_second=4) as live:
         while True:
-            live.update(render(report.build(read(s3, question.stack, bucket), time.time())))
+            live.update(render(look()))
             time.sleep(WATCH_SECONDS)
+
+
+@dataclasses.dataclass
+class Billed:
+    """The living instances, listed now and then: EC2 limits how often one may ask it."""
+
+    ec2: EC2Client
+    stack: str
+    _known: tuple[Launch, ...] | None = None
+    _asked_at: float | None = None
+
+    def look(self, now: float) -> tuple[Launch, ...] | None:
+        """None where these credentials may not list instances. now: of a monotonic clock."""
+        if self._asked_at is None or now - self._asked_at > BILLED_SECONDS:
+            self._asked_at = now
+            try:
+                self._known = launches(self.ec2, self.stack)
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") not in DENIED:
+                    raise
+                self._known = None
+        return self._known
 
 
 def read(s3: S3Client, stack: str, bucket: str) -> report.Contents:
     """All that the report is made from."""
     nodes = _nodes(s3, bucket)
-    told = {name: _document(s3, bucket, assignment_key(name), Assignment) for name in nodes}
-    asked = _document(s3, bucket, "deployment.json", Deployment)
+    told = {name: document(s3, bucket, assignment_key(name), Assignment) for name in nodes}
+    asked = document(s3, bucket, "deployment.json", Deployment)
     record = _text(s3, bucket, wait.RECORD_KEY)
     proven = json.loads(record).get("deployment") if record else None
     return report.Contents(
@@ -114,12 +149,29 @@ def render(shown: report.Report) -> Group:
             " ".join(f"rank {rank}: {held}" for rank, held in node.experts.items()),
             f"{_span(node.age_seconds)} ago" if node.age_seconds is not None else "never",
         )
+    lines.insert(1, Text(_bill(shown)))
+    if shown.ends_in_seconds is not None:
+        near = shown.ends_in_seconds < SOON_SECONDS
+        lines.insert(1, Text(_end(shown), style="bold red" if near else ""))
     lines += [groups, nodes]
     for node in shown.nodes:
         if node.fault:
             lines.append(Text(f"last fault of {node.name}: {node.fault}"))
             lines += [Text(f"  {line}") for line in node.fault_log_tail.splitlines()[-8:]]
     return Group(*lines)
+
+
+def _bill(shown: report.Report) -> str:
+    if shown.spent is None:
+        return "Cost: these credentials may not list instances (ec2:DescribeInstances)"
+    return f"Cost: {sentence(shown.spent)}"
+
+
+def _end(shown: report.Report) -> str:
+    left = shown.ends_in_seconds or 0.0
+    if left <= 0:
+        return "Its ttl is over: nodes have powered themselves off; `pulumi up` makes them anew"
+    return f"Its nodes end by themselves in {_span(left)}; `moe extend {shown.stack} 2h` moves that"
 
 
 def _print(question: Question, shown: report.Report) -> None:
@@ -155,7 +207,8 @@ def _text(s3: S3Client, bucket: str, key: str) -> bytes | None:
         raise
 
 
-def _document(s3: S3Client, bucket: str, key: str, kind: type[T]) -> T | None:
+def document(s3: S3Client, bucket: str, key: str, kind: type[T]) -> T | None:
+    """A document of the bucket, None where it isn't there; UsageError for another version's."""
     text = _text(s3, bucket, key)
     try:
         return from_json(kind, text) if text else None

@@ -15,6 +15,7 @@ from node_bootstrap.assignment import (
     Component,
     Member,
     Software,
+    Ttl,
     Weights,
     with_revision,
 )
@@ -98,6 +99,7 @@ def _one(plan: Plan, group: Group, node: Node, place: Place) -> Assignment:
         hardware=dataclasses.replace(node.hardware, private_ip=addresses[node.name]),
         probe=plan.probe,
         limits=plan.limits,
+        ttl=None if plan.ttl_seconds is None else Ttl(plan.ttl_seconds),
     )
 
 

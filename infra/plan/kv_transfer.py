@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from infra.plan.topology import GroupPlace, NodePlace
 
 _KINDS_SINCE, _LEASE_SINCE, _THREADS_SINCE = (0, 24), (0, 22), (0, 12)
+_POLICY_SINCE = "0.13"
 _ROLES = {"prefill": "kv_producer", "decode": "kv_consumer"}
 _BATCHED = ("deepep_low_latency", "nixl_ep")
 
@@ -68,6 +69,7 @@ def kv_transfer(
     config["kv_connector_extra_config"] = extra
     base = options.side_channel_port or release.nixl_side_channel_port
     ports = tuple(base + offset for offset in range(_side_channels(group, release)))
+    notes += _left_out(options, release)
     return KvTransfer(connector, backends, config, env, base, ports, notes)
 
 
@@ -92,6 +94,27 @@ def _connector(name: str, release: Release) -> tuple[str, tuple[Note, ...]]:
         "kv_connector: NixlConnector",
     )
     return name, (note,)
+
+
+def _left_out(options: KvTransferOptions, release: Release) -> tuple[Note, ...]:
+    """A note for each option of the settings that the release's configuration has no field for."""
+    missing = []
+    if (
+        options.kv_load_failure_policy
+        and "kv_load_failure_policy" not in release.kv_transfer_fields
+    ):
+        missing.append(("kv_load_failure_policy", _POLICY_SINCE))
+    if options.num_threads is not None and release.series < _THREADS_SINCE:
+        missing.append(("num_threads", ".".join(map(str, _THREADS_SINCE))))
+    return tuple(
+        Note(
+            "KV_TRANSFER_OPTION_NOT_IN_RELEASE",
+            "WARNING",
+            f"vLLM {release.version} has no {name} (first in {since}): it is left out",
+            f"drop {name}, or take a release that has it",
+        )
+        for name, since in missing
+    )
 
 
 def _policy(group: GroupPlace, all2all: str) -> str:

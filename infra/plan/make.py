@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from infra import catalog
-from infra.plan import environment, memory, parallelism, serve, software, topology
+from infra.plan import environment, memory, memory_nearest, parallelism, serve, software, topology
 from infra.plan.backends import BackendChoice, BackendRequest, choose_all2all
 from infra.plan.cost import cost
 from infra.plan.kv_transfer import kv_transfer, unused, without_notes
@@ -21,6 +21,7 @@ from infra.plan.plan import (
     Plan,
     api_key_parameter,
 )
+from infra.plan.reach import from_internet, way_out
 from infra.plan.router import GATEWAY, Router, router
 from infra.plan.serve import Launch, Weights
 from infra.plan.topology import Cut, GroupPlace, NodePlace, Ports
@@ -53,6 +54,8 @@ def make(request: Request) -> Plan:
     first = catalog.instance_type(request.groups[0].instance_type)
     gpus = any(place.has_gpus for place in places)
     start = _START_SECONDS_GPU if gpus else _START_SECONDS
+    groups = tuple(_group(request, one, place) for one in decided for place in one.places)
+    outside = from_internet(groups, request.model_source)
     return Plan(
         stack=request.stack,
         model=_model(request),
@@ -61,7 +64,7 @@ def make(request: Request) -> Plan:
         # A fault must be noticed within 10 s: interval + timeout, or the members' silence.
         probe=Probe(request.model_name, "Hello", interval_seconds=2.0, timeout_seconds=5.0),
         limits=Limits(start_seconds=start, stop_seconds=10.0, silence_seconds=5.0),
-        groups=tuple(_group(request, one, place) for one in decided for place in one.places),
+        groups=groups,
         router=gateway,
         capacity=request.capacity,
         endpoint=request.endpoint,
@@ -70,7 +73,10 @@ def make(request: Request) -> Plan:
         cost=cost(_instances(request, gateway)),
         region=request.region,
         suppress=request.suppress,
+        ttl_seconds=request.ttl_seconds,
         notes=_notes(request) if gpus else (),
+        way_out=way_out(request.nat, outside, existing=request.existing_network),
+        from_internet=outside,
     )
 
 
@@ -84,7 +90,7 @@ class _Decided:
     launch: Launch
     software: SoftwarePlan
     memory: memory.MemoryPlan | None
-    nearest: tuple[memory.Alternative, ...]
+    nearest: tuple[memory_nearest.Alternative, ...]
 
 
 def _decide(request: Request, group: GroupRequest, ports: Ports) -> _Decided:
@@ -134,7 +140,7 @@ def _decide(request: Request, group: GroupRequest, ports: Ports) -> _Decided:
         launch=launch,
         software=_software(request, launch, tag),
         memory=held,
-        nearest=memory.nearest_plans(wanted) if wanted and held and not held.fits else (),
+        nearest=memory_nearest.nearest_plans(wanted) if wanted and held and not held.fits else (),
     )
 
 
@@ -365,13 +371,14 @@ def _notes(request: Request) -> tuple[Note, ...]:
 
 
 def _placement_group(request: Request) -> bool:
-    """Nodes that exchange tokens or KV share one; EC2 takes none with a Capacity Block."""
+    """Nodes that exchange tokens or KV share one; capacity that is there already has its own."""
     together = (
         group.nodes > 1 or group.role != "serve"
         for group in request.groups
         if catalog.instance_type(group.instance_type).gpu_count
     )
-    return request.capacity.kind != "capacity-block" and any(together)
+    there_already = request.capacity.kind in ("capacity-block", "reservation")
+    return not there_already and any(together)
 
 
 def _checkpoint_bytes(request: Request) -> int:

@@ -2,13 +2,13 @@
 
 `plan_memory` follows vLLM: `--gpu-memory-utilization` of the GPU's total is requested; weights, the
 peak of the profiling run, CUDA graphs and what appears outside torch are taken from it; the rest is
-KV cache. A plan that doesn't fit says why and which near ones would.
+KV cache. A plan that doesn't fit says why; `infra.plan.memory_nearest` says which near ones would.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from infra.plan import memory_runtime as runtime
 from infra.plan.memory_activation import Profile, peak, second_model_runner
@@ -84,15 +84,6 @@ class MemoryItem:
     part: str
     name: str
     gib: float
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """A near plan that fits: the settings that change, and the KV tokens it gives."""
-
-    change: str
-    settings: tuple[tuple[str, str], ...]
-    kv_cache_tokens: int
 
 
 @dataclass(frozen=True)
@@ -192,73 +183,6 @@ def requests_that_fit(request: MemoryRequest, plan: MemoryPlan, context_tokens: 
     """Requests of `context_tokens` tokens that one GPU's cache holds at the same time."""
     layout = kv_layout(request.model, _limits(request, plan.effective))
     return layout.requests(max(0.0, plan.kv_cache_gib) * GIB, context_tokens)
-
-
-def nearest_plans(request: MemoryRequest) -> tuple[Alternative, ...]:
-    """The nearest plans that fit, cheapest change first: one change, else one with a smaller batch.
-
-    A smaller batch costs no hardware and no quality, and with many ranks the profiling run grows
-    with ranks times batch, so it is what a second change is paired with.
-    """
-    single = [_first_fit(request, change, steps) for change, steps in _changes(request)]
-    found = tuple(plan for plan in single if plan)
-    if found:
-        return found
-    batches = _halved(effective(request).max_num_batched_tokens, 256)
-    paired = []
-    for change, steps in _changes(request):
-        if change != "smaller batch":
-            both = [{**step, "max_num_batched_tokens": t} for step in steps for t in batches]
-            paired.append(_first_fit(request, f"{change} and a smaller batch", both))
-    return tuple(plan for plan in paired if plan)
-
-
-def _first_fit(
-    request: MemoryRequest, change: str, steps: list[dict[str, Any]]
-) -> Alternative | None:
-    for step in steps:
-        plan = plan_memory(replace(request, **step))
-        if plan.fits:
-            settings = tuple((key, str(value)) for key, value in step.items())
-            return Alternative(change, settings, plan.kv_cache_tokens)
-    return None
-
-
-def _changes(request: MemoryRequest) -> list[tuple[str, list[dict[str, Any]]]]:
-    used = effective(request)
-    changes: list[tuple[str, list[dict[str, Any]]]] = []
-    redundant = request.num_redundant_experts or 0
-    if redundant:
-        ranks = request.cut.expert_ranks
-        spare = [r for r in range(redundant - 1, -1, -1) if _even(request, r, ranks)]
-        changes.append(("fewer redundant experts", [{"num_redundant_experts": r} for r in spare]))
-    tokens = _halved(used.max_num_batched_tokens, 256)
-    changes.append(("smaller batch", [{"max_num_batched_tokens": t} for t in tokens]))
-    seqs = _halved(used.max_num_seqs, 32)
-    changes.append(("fewer requests at once", [{"max_num_seqs": s} for s in seqs]))
-    lengths = _halved(used.max_model_len, 2048)
-    changes.append(("shorter context", [{"max_model_len": n} for n in lengths]))
-    if request.model.quantization.method == "none" and not request.quantization:
-        changes.append(("fp8 weights", [{"quantization": "fp8"}]))
-    if not request.kv_cache_dtype.startswith("fp8"):
-        changes.append(("fp8 KV cache", [{"kv_cache_dtype": "fp8"}]))
-    per_node = request.data_parallel_size // max(request.nodes, 1)
-    more = [request.nodes * factor for factor in (2, 4, 8, 16)]
-    grown = [{"nodes": n, "data_parallel_size": n * per_node} for n in more if per_node]
-    changes.append(("more nodes", [dict(step) for step in grown]))
-    return changes
-
-
-def _even(request: MemoryRequest, redundant: int, ranks: int) -> bool:
-    return (request.model.experts.count + redundant) % ranks == 0
-
-
-def _halved(value: int, least: int) -> list[int]:
-    steps = []
-    while value // 2 >= least:
-        value //= 2
-        steps.append(value)
-    return steps
 
 
 def _limits(request: MemoryRequest, used: Effective) -> KvLimits:

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from infra.catalog import ModelShape
     from infra.plan.cost import Cost
     from infra.plan.kv_transfer import KvTransfer
-    from infra.plan.memory import Alternative, MemoryPlan
+    from infra.plan.memory import MemoryPlan
+    from infra.plan.memory_nearest import Alternative
     from infra.plan.nics import NetworkInterface
     from infra.plan.notes import Note
     from infra.plan.parallelism import Mode
+    from infra.plan.reach import WayOut
     from infra.plan.request import Capacity, Endpoint, EngineOptions, Eplb, LoadBalancing
     from infra.plan.router import Router
     from infra.plan.software import SoftwarePlan
@@ -161,6 +163,8 @@ class Plan:
     runtime: how vLLM is there on GPU nodes and CPU nodes. placement_group: whether the nodes share
     a cluster placement group. suppress: codes of findings that the settings silence.
     notes: what concerns the stack as a whole.
+    way_out: how the nodes reach the internet. from_internet: what they need from there.
+    ttl_seconds: how long after its boot each node ends by itself; None: never.
     """
 
     stack: str
@@ -179,6 +183,9 @@ class Plan:
     region: str | None = None
     suppress: tuple[str, ...] = ()
     notes: tuple[Note, ...] = field(default=())
+    ttl_seconds: float | None = None
+    way_out: WayOut = "none"
+    from_internet: tuple[str, ...] = ()
 
     @property
     def nodes(self) -> tuple[Node, ...]:

@@ -128,6 +128,8 @@ class Vllm:
 class Request:
     """One stack as it was asked for.
 
+    nat: whether there is a way to the internet; None: where something needs one.
+    existing_network: the nodes go to a subnet that is there already.
     model_config: the model's config.json. model_shape: the same, read; None on CPU-only stacks
     whose model no memory rule covers.
     """
@@ -147,3 +149,6 @@ class Request:
     gateway_instance_type: str = "c7i.xlarge"
     region: str | None = None
     suppress: tuple[str, ...] = ()
+    ttl_seconds: float | None = None
+    nat: bool | None = None
+    existing_network: bool = False

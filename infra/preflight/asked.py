@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from infra import catalog
 from infra.plan.router import GATEWAY
-from infra.settings import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +27,7 @@ class Asked:
     nodes: group (or `gateway`) -> (instance type, number). interfaces: network interfaces of all
     nodes and endpoints; addresses: those that take an address of the subnet.
     gpu: whether any node has a GPU. ttl_seconds: None where the stack has no end.
+    internet: why the nodes must reach the internet, one phrase each; empty where they need not.
     """
 
     stack: str
@@ -47,6 +47,7 @@ class Asked:
     model_revision: str | None
     public: bool
     ttl_seconds: float | None
+    internet: tuple[str, ...] = ()
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -80,7 +81,9 @@ def asked_of(plan: Plan, settings: Settings) -> Asked:
     gateways = nodes.get(GATEWAY, ("", 0))[1]
     layouts = [node.network_interfaces for node in plan.nodes]
     makes_network = settings.network.vpc_id is None and settings.network.subnet_id is None
-    endpoints = ENDPOINT_INTERFACES if makes_network else 0
+    nat = plan.way_out == "nat"
+    # The NAT gateway takes the place of the interface endpoints.
+    endpoints = 0 if not makes_network else 1 if nat else ENDPOINT_INTERFACES
     with_address = sum(nic.interface_type != "efa-only" for nics in layouts for nic in nics)
     zone = settings.network.zone
     return Asked(
@@ -94,11 +97,12 @@ def asked_of(plan: Plan, settings: Settings) -> Asked:
         zone=None if zone == "auto" else zone,
         vpc_id=settings.network.vpc_id,
         subnet_id=settings.network.subnet_id,
-        elastic_ips=0,
+        elastic_ips=int(nat),
         ami=settings.ami,
         model_name=plan.model.name,
         model_source=settings.model.source,
         model_revision=settings.model.revision,
         public=settings.endpoint.exposure == "public",
-        ttl_seconds=None if settings.ttl is None else seconds(settings.ttl),
+        ttl_seconds=plan.ttl_seconds,
+        internet=plan.from_internet,
     )

@@ -68,7 +68,10 @@ def _ways(aws: Aws, asked: Asked) -> Iterator[Verdict]:
             ("enableDnsHostnames", "EnableDnsHostnames"),
         )
     }
-    yield judge_ways(subnet["SubnetId"], table_of(subnet["SubnetId"], tables), endpoints, names)
+    table = table_of(subnet["SubnetId"], tables)
+    yield judge_ways(subnet["SubnetId"], table, endpoints, names)
+    if asked.internet:
+        yield judge_internet(subnet["SubnetId"], table, asked.internet)
 
 
 def table_of(subnet_id: str, tables: Sequence[Item]) -> Item:
@@ -108,6 +111,18 @@ def judge_ways(
     return passed(", ".join(f"{service} by {way}" for service, way in how.items()))
 
 
+def judge_internet(subnet_id: str, table: Item, why: Sequence[str]) -> Verdict:
+    """Whether nodes without a public address reach the internet, which they need for `why`."""
+    way = _way_out(table)
+    if way is None:
+        return failed(
+            f"nodes in {subnet_id} have no way to the internet ({_default(table)}), and need one "
+            f"for {', '.join(why)}",
+            "route 0.0.0.0/0 to a NAT gateway, or take images from ECR and weights from S3",
+        )
+    return passed(f"the internet by {way}, for {', '.join(why)}")
+
+
 def _way(service: str, table: Item, endpoints: Sequence[Item]) -> str | None:
     for endpoint in endpoints:
         if not endpoint["ServiceName"].endswith(f".{service}"):
@@ -118,6 +133,10 @@ def _way(service: str, table: Item, endpoints: Sequence[Item]) -> str | None:
             return "gateway endpoint"
         if endpoint.get("VpcEndpointType") == "Interface" and endpoint.get("PrivateDnsEnabled"):
             return "interface endpoint"
+    return _way_out(table)
+
+
+def _way_out(table: Item) -> str | None:
     route = _default_route(table)
     if route is None or route.get("State") == "blackhole":
         return None

@@ -22,7 +22,8 @@ class CapacityArgs:
 
     id: of a reservation or Capacity Block that is there already.
     zone: where the nodes go. nodes: how many of each instance type, CPU types left out.
-    placement_group: whether the GPU nodes share one.
+    placement_group: whether the GPU nodes share one that is made here.
+    existing_group: name of the one that the reservation `id` is in.
     end_date: when a reservation ends by itself (RFC 3339), if it does.
     refusals: tells what to try where AWS has no room.
     """
@@ -33,6 +34,7 @@ class CapacityArgs:
     nodes: Mapping[str, int]
     placement_group: bool
     refusals: Refusals
+    existing_group: str | None = None
     end_date: str | None = None
 
 
@@ -78,7 +80,7 @@ class Capacity(pulumi.ComponentResource):
             case "reserve":
                 return replace(way, reservation_id=self._reserve(args, kind, count, group).id)
             case "reservation":
-                return replace(way, reservation_id=args.id)
+                return Launching(args.existing_group, args.id)
             case "capacity-block":
                 return replace(way, reservation_id=args.id, market="capacity-block")
             case "spot":

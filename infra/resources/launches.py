@@ -115,9 +115,9 @@ def tags(
     ]
 
 
-def encoded_user_data(bucket: str, node: str, region: str) -> str:
+def encoded_user_data(bucket: str, node: str, region: str, *, ephemeral: bool = False) -> str:
     """User data as a launch template takes it: gzip without a time stamp, then base64."""
-    rendered = user_data.render(bucket=bucket, node=node, region=region)
+    rendered = user_data.render(bucket, node, region, ephemeral=ephemeral)
     return base64.b64encode(gzip.compress(rendered, mtime=0)).decode()
 
 

@@ -12,6 +12,9 @@ import pulumi_aws as aws
 SSM_SERVICES = ("ssm", "ssmmessages")
 """Interface endpoints: secrets (ssm) and Session Manager (both) without a way to the internet."""
 
+REGISTRY_SERVICES = ("ecr.api", "ecr.dkr")
+"""Images of Amazon ECR; their layers come from S3."""
+
 ANYWHERE = "0.0.0.0/0"
 
 
@@ -36,6 +39,7 @@ class NetworkArgs:
     allowed_cidrs: who may reach `api_port` of the primaries.
     nat: a way out to the internet. public_subnet: one that the internet reaches.
     existing: takes the place of cidr, zone and nat.
+    services: of AWS, that nodes without a NAT gateway reach by interface endpoints.
     """
 
     region: str
@@ -47,6 +51,7 @@ class NetworkArgs:
     nat: bool = False
     public_subnet: bool = False
     existing: Existing | None = None
+    services: tuple[str, ...] = SSM_SERVICES
 
 
 class Network(pulumi.ComponentResource):
@@ -84,10 +89,12 @@ class Network(pulumi.ComponentResource):
         """
         if self._routes is None:
             return
+        # Free, and made beside a NAT gateway too: changing from one way to the other deletes none.
+        group = self._services_group()
         if self._args.nat:
             self._nat(self._routes, after)
         else:
-            self._interface_endpoints(after)
+            self._interface_endpoints(group, after)
 
     def _child(
         self, ignore_changes: list[str] | None = None, after: Sequence[pulumi.Resource] = ()
@@ -228,7 +235,7 @@ class Network(pulumi.ComponentResource):
             opts=self._child(),
         )
 
-    def _interface_endpoints(self, after: Sequence[pulumi.Resource]) -> None:
+    def _services_group(self) -> aws.ec2.SecurityGroup:
         group = self.security_group("aws-services", "Interface endpoints of AWS services")
         aws.vpc.SecurityGroupIngressRule(
             "aws-services-from-members",
@@ -239,7 +246,12 @@ class Network(pulumi.ComponentResource):
             to_port=443,
             opts=self._child(),
         )
-        for service in SSM_SERVICES:
+        return group
+
+    def _interface_endpoints(
+        self, group: aws.ec2.SecurityGroup, after: Sequence[pulumi.Resource]
+    ) -> None:
+        for service in self._args.services:
             aws.ec2.VpcEndpoint(
                 service,
                 vpc_id=self.vpc_id,

@@ -10,6 +10,7 @@ import pulumi_aws as aws
 
 from infra.plan.assignments import S3Location
 from infra.plan.plan import Node
+from infra.plan.reach import private_repository
 from infra.resources import launches, policies
 from infra.resources.capacity import Launching
 from infra.resources.images import Image
@@ -63,6 +64,7 @@ class NodeArgs:
     assignment: its assignment as JSON.
     launching: where its capacity comes from; refusals: what is said where there is none.
     model: the weights that it reads, where they aren't in the stack's bucket.
+    ephemeral: the stack has a ttl.
     """
 
     node: Node
@@ -80,6 +82,7 @@ class NodeArgs:
     launching: Launching
     refusals: Refusals
     model: S3Location | None = None
+    ephemeral: bool = False
 
 
 class NodeInstance(pulumi.ComponentResource):
@@ -132,7 +135,13 @@ class NodeInstance(pulumi.ComponentResource):
             opts=self._child(),
         )
         document = pulumi.Output.all(args.bucket_arn, *args.parameter_arns).apply(
-            lambda arns: policies.node(arns[0], self._name, arns[1:], args.model)
+            lambda arns: policies.node(
+                arns[0],
+                self._name,
+                arns[1:],
+                args.model,
+                private_repository(args.node.software.image),
+            )
         )
         policy = aws.iam.RolePolicy(self._name, role=role.id, policy=document, opts=self._child())
         profile = aws.iam.InstanceProfile(
@@ -164,7 +173,9 @@ class NodeInstance(pulumi.ComponentResource):
             # State is in S3 and disks are caches: a node that ended is made anew, never revived.
             instance_initiated_shutdown_behavior="terminate",
             user_data=pulumi.Output.from_input(args.bucket_name).apply(
-                lambda bucket: launches.encoded_user_data(bucket, self._name, args.region)
+                lambda bucket: launches.encoded_user_data(
+                    bucket, self._name, args.region, ephemeral=args.ephemeral
+                )
             ),
             tag_specifications=launches.tags(self._name, args.tags, layout),
             # The newest image must not replace a node by itself; one that the user names does.

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infra.plan.assignments import S3Location
-from node_bootstrap.assignment import assignment_key, status_key
+from infra.plan.reach import Repository
+from node_bootstrap.assignment import EXTENSION_KEY, assignment_key, status_key
 
 VERSION = "2012-10-17"
 
@@ -37,7 +38,11 @@ def assumed_by_ec2() -> str:
 
 
 def node(
-    bucket_arn: str, name: str, parameter_arns: Sequence[str], model: S3Location | None = None
+    bucket_arn: str,
+    name: str,
+    parameter_arns: Sequence[str],
+    model: S3Location | None = None,
+    repository: Repository | None = None,
 ) -> str:
     """All that one node may do.
 
@@ -46,6 +51,7 @@ def node(
         name: the node.
         parameter_arns: the SSM parameters that its assignment names.
         model: the weights, where they lie in a bucket that isn't the stack's.
+        repository: of its container image, where that is a private one.
     """
     return _document(
         {
@@ -56,6 +62,7 @@ def node(
                 f"{bucket_arn}/{assignment_key(name)}",
                 f"{bucket_arn}/bootstrap/*",
                 f"{bucket_arn}/models/*",
+                f"{bucket_arn}/{EXTENSION_KEY}",
             ],
         },
         {
@@ -78,6 +85,7 @@ def node(
             "Resource": "*",
         },
         *(_model(bucket_arn.split(":")[1], model) if model else ()),
+        *(_pull(bucket_arn.split(":")[1], repository) if repository else ()),
     )
 
 
@@ -97,6 +105,29 @@ def _model(partition: str, model: S3Location) -> list[Mapping[str, Any]]:
             "Action": "s3:ListBucket",
             "Resource": bucket,
             "Condition": {"StringLike": {"s3:prefix": f"{model.prefix}*"}},
+        },
+    ]
+
+
+def _pull(partition: str, repository: Repository) -> list[Mapping[str, Any]]:
+    """Pull images of one repository; the token that it takes is of the whole registry."""
+    place = f"{repository.region}:{repository.account}"
+    return [
+        {
+            "Sid": "TokenOfRegistry",
+            "Effect": "Allow",
+            "Action": "ecr:GetAuthorizationToken",
+            "Resource": "*",
+        },
+        {
+            "Sid": "PullImage",
+            "Effect": "Allow",
+            "Action": [
+                "ecr:BatchCheckLayerAvailability",
+                "ecr:BatchGetImage",
+                "ecr:GetDownloadUrlForLayer",
+            ],
+            "Resource": f"arn:{partition}:ecr:{place}:repository/{repository.name}",
         },
     ]
 

@@ -14,6 +14,9 @@ from infra.plan.assignments import model_prefix
 from infra.resources import policies
 from node_bootstrap.assignment import Archive, WeightFile
 
+LOG_DAYS = 30
+"""How long what lies below `logs/` stays."""
+
 
 @dataclass(frozen=True)
 class StorageArgs:
@@ -43,6 +46,7 @@ class Storage(pulumi.ComponentResource):
         super().__init__("moe-serving:storage:Storage", "storage", None, opts)
         self._opts = pulumi.ResourceOptions(parent=self)
         self._bucket(args)
+        self._lifecycle()
         self.archive = Archive(f"bootstrap/{args.archive.sha256}.pyz", args.archive.sha256)
         self._file("archive", self.archive.key, args.archive.path, args.archive.sha256)
         if args.model_folder is not None:
@@ -80,6 +84,30 @@ class Storage(pulumi.ComponentResource):
             "bucket",
             bucket=bucket.id,
             policy=bucket.arn.apply(policies.tls_only),
+            opts=self._opts,
+        )
+
+    def _lifecycle(self) -> None:
+        """What would pile up unseen: logs, and parts of uploads that were interrupted."""
+        aws.s3.BucketLifecycleConfiguration(
+            "bucket",
+            bucket=self.bucket_name,
+            rules=[
+                aws.s3.BucketLifecycleConfigurationRuleArgs(
+                    id="logs",
+                    status="Enabled",
+                    filter=aws.s3.BucketLifecycleConfigurationRuleFilterArgs(prefix="logs/"),
+                    expiration=aws.s3.BucketLifecycleConfigurationRuleExpirationArgs(days=LOG_DAYS),
+                ),
+                aws.s3.BucketLifecycleConfigurationRuleArgs(
+                    id="half-made-uploads",
+                    status="Enabled",
+                    filter=aws.s3.BucketLifecycleConfigurationRuleFilterArgs(prefix=""),
+                    abort_incomplete_multipart_upload=aws.s3.BucketLifecycleConfigurationRuleAbortIncompleteMultipartUploadArgs(
+                        days_after_initiation=1
+                    ),
+                ),
+            ],
             opts=self._opts,
         )
 

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from node_bootstrap import durable, runner
 from node_bootstrap.agent import logs
 from node_bootstrap.agent.desk import Desk
+from node_bootstrap.agent.ending import Ending, SystemdTimer
 from node_bootstrap.agent.headless import Headless
 from node_bootstrap.agent.notify import notify
 from node_bootstrap.agent.preparer import Preparer, Progress, Tools
@@ -78,6 +79,9 @@ class Agent:
         self._preparer = Preparer(
             places, identity.boot_id, archive_sha256, self._make_tools, self._wake.set
         )
+        self._ending = Ending(
+            places.state / "ending.json", identity, SystemdTimer() if systemd else None
+        )
         self._reporter = Reporter(self._put, places.state / "status.json")
 
     def run(self) -> int:
@@ -97,6 +101,7 @@ class Agent:
         if leave:
             log.info("starting anew: %s", leave)
         self._preparer.close()
+        self._ending.close()
         if self._desk is not None:
             self._desk.close()
         if self._server is not None:
@@ -135,12 +140,14 @@ class Agent:
             group=self._group(),
             booted_at=self._identity.booted_at,
             agent_started_at=self._started_at,
+            ends_at=self._ending.ends_at,
             hardware=self._hardware,
         )
 
     def _tick(self) -> None:
         progress = self._preparer.progress
         if progress.assignment is not None:
+            self._ending.assign(progress.assignment.ttl)
             if self._desk is None:
                 self._desk = self._make_desk(progress.assignment)
             if progress.assignment is not self._told:
@@ -216,6 +223,7 @@ class Agent:
     def _make_tools(self) -> Tools:
         make = clients(self._config.region)
         self._store = store = Store(self._config.bucket, self._config.node, make("s3"), make("ssm"))
+        self._ending.ask(store.extension)
         return Tools(store, lambda assignment: self._steps(assignment, store), look, versions)
 
     def _gate(self, assignment: Assignment) -> hardware.HardwareStep:

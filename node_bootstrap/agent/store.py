@@ -14,7 +14,13 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from node_bootstrap import jsondata
-from node_bootstrap.assignment import SCHEMA, Assignment, assignment_key, status_key
+from node_bootstrap.assignment import (
+    SCHEMA,
+    Assignment,
+    Extension,
+    assignment_key,
+    status_key,
+)
 from node_bootstrap.jsondata import ContractError
 from node_bootstrap.steps.base import StepError
 from node_bootstrap.steps.weights import CHUNK_BYTES
@@ -83,6 +89,27 @@ class Store:
         assignment = parse_assignment(content)
         self._etag = answer["ETag"]
         return assignment
+
+    def extension(self, key: str) -> float | None:
+        """Until when the bucket lets the nodes live, in seconds since the epoch; None: not said.
+
+        Raises:
+            StoreError: the bucket can't be asked, or the document is of no known form.
+        """
+        where = f"s3://{self.bucket}/{key}"
+        try:
+            content = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        except ClientError as error:
+            # A node may not list the bucket, so S3 calls a missing object AccessDenied.
+            if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "AccessDenied", "403"):
+                return None
+            raise StoreError(refusal("read", where, error)) from error
+        except (BotoCoreError, OSError) as error:
+            raise StoreError(f"{where} can't be read: {error}") from error
+        try:
+            return jsondata.from_json(Extension, content).until
+        except ContractError as error:
+            raise StoreError(f"{where}: {error}") from error
 
     def put_status(self, status: Status) -> None:
         """Write the status. StoreError when that fails."""

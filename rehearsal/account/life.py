@@ -35,6 +35,11 @@ SELF = (
     "Client.InstanceInitiatedShutdown: Instance initiated shutdown",
     "Client.InstanceInitiatedShutdown",
 )
+AWS = ("Server.InternalError: Internal error", "Server.InternalError")
+SPOT = (
+    "Server.SpotInstanceTermination: Spot instance termination",
+    "Server.SpotInstanceTermination",
+)
 LOST = ("Server.InternalError: Internal error on launch", "Server.InternalError")
 
 Step = Literal["stay", "running", "stopped", "power-off", "terminated", "lost"]
@@ -82,6 +87,8 @@ class Life:
     bootable: frozenset[str]
     """Image ids that the machine can boot."""
     boot: bool = True
+    pending_seconds: Callable[[], float] = lambda: 0.0
+    """How long a launched instance stays pending at least: an injected fault."""
 
     def __post_init__(self) -> None:
         """Know again the instances of an earlier process."""
@@ -189,7 +196,7 @@ class Life:
             instance.instance_initiated_shutdown_behavior,
             seconds,
         )
-        if step == "stay":
+        if step == "stay" or (step == "running" and seconds < self.pending_seconds()):
             return False
         log.info("%s: %s -> %s", instance.id, instance.state, step)
         if step == "running":

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import make_server
 
+from rehearsal.account import quotas
 from rehearsal.account.ec2 import api
 from rehearsal.account.ec2.backend import backend_of
 from rehearsal.account.endpoint import Endpoint, EndpointError, admin_keys, listen
 from rehearsal.account.environment import ACCOUNT_ID
+from rehearsal.account.faults import Faults
 from rehearsal.account.iam import authorize
 from rehearsal.account.metadata import Metadata
 from rehearsal.account.persistence import StateError, Store
@@ -49,8 +51,9 @@ def build(home: Home, region: str, machine: MachineFactory) -> Account:
     lock = threading.RLock()
     home.account.mkdir(parents=True, exist_ok=True, mode=0o700)
     store = Store(home.account, lock)
-    account = Account(lock, store)
+    account = Account(lock, store, Faults(home.account / "faults.json"))
     api.install(account)
+    quotas.install()
     authorize.install()
     store.load()
     backend_of(ACCOUNT_ID, region)

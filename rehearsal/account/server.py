@@ -14,7 +14,9 @@ from moto.ec2.models import ec2_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from rehearsal.account.ec2.backend import Backend, backend_of, backends
+from rehearsal.account.ec2.limits import parse_limits, shown_limits
 from rehearsal.account.environment import ACCOUNT_ID
+from rehearsal.account.faults import Faults, at_once, parse
 from rehearsal.account.images import BOOTABLE, register
 from rehearsal.account.life import Life
 from rehearsal.account.stateless import Stateless
@@ -52,9 +54,10 @@ class Account:
     while they change would be neither the old nor the new one.
     """
 
-    def __init__(self, lock: AbstractContextManager[Any], store: Store) -> None:
+    def __init__(self, lock: AbstractContextManager[Any], store: Store, faults: Faults) -> None:
         self.lock = lock
         self.store = store
+        self.faults = faults
         self.app = DomainDispatcherApplication(create_backend_app)
         self.stop: Callable[[], None] = lambda: None
         """Ends the process; set by whoever serves the application."""
@@ -71,6 +74,7 @@ class Account:
             self.store.save,
             BOOTABLE,
             boot=self.can_boot,
+            pending_seconds=self.faults.pending_seconds,
         )
 
     def backends(self) -> list[Backend]:
@@ -129,6 +133,10 @@ class Account:
             )
         # Read before the lock is taken: a slow upload must not hold up the others.
         _read_body(environ)
+        if self.faults.throttled(_action(environ)):
+            return _fail(
+                environ, start_response, 503, "RequestLimitExceeded", "Request limit exceeded."
+            )
         try:
             with self.lock:
                 self._know_region(region_of(environ["HTTP_AUTHORIZATION"]))
@@ -168,6 +176,10 @@ class Account:
             ("GET", "health"): self._health,
             ("GET", "instances"): self._list_instances,
             ("PUT", "boot"): self._set_boot,
+            ("GET", "limits"): self._get_limits,
+            ("PUT", "limits"): self._set_limits,
+            ("GET", "faults"): self._list_faults,
+            ("PUT", "faults"): self._set_faults,
             ("POST", "shutdown"): self._shutdown,
         }
         _read_body(environ)
@@ -192,6 +204,42 @@ class Account:
         with self.lock:
             self.life.boot = enabled
         return 200, {"enabled": enabled}
+
+    def _get_limits(self, _: Any) -> Answer:
+        with self.lock:
+            return 200, {
+                "regions": [shown_limits(b.region_name, b.limits) for b in self.backends()]
+            }
+
+    def _set_limits(self, given: Any) -> Answer:
+        region = given.get("region") if isinstance(given, dict) else None
+        if not isinstance(region, str) or region not in ec2_backends[ACCOUNT_ID]:
+            return 400, {"error": f"No region {region!r}."}
+        with self.lock:
+            backend = backend_of(ACCOUNT_ID, region)
+            limits, wrong = parse_limits(given)
+            if limits is None:
+                return 400, {"error": wrong}
+            backend.limits = limits
+            self.store.changed()
+            return 200, shown_limits(backend.region_name, limits)
+
+    def _list_faults(self, _: Any) -> Answer:
+        return 200, {"faults": self.faults.listed()}
+
+    def _set_faults(self, given: Any) -> Answer:
+        faults, wrong = parse(given)
+        with self.lock:
+            actions = [at_once(f, self.backends(), self.life) for f in faults]
+            wrong += [a for a in actions if isinstance(a, str)]
+            if wrong:
+                return 400, {"error": " ".join(wrong)}
+            for action in actions:
+                if callable(action):
+                    action()
+            self.faults.put([f for f, a in zip(faults, actions, strict=True) if a is None])
+            self.store.changed()
+        return self._list_faults(None)
 
     def _shutdown(self, _: Any) -> Answer:
         self.store.save()
@@ -236,11 +284,16 @@ def _mutates(environ: WSGIEnvironment) -> bool:
     service = service_of(environ.get("HTTP_AUTHORIZATION"))
     if service == "s3":
         return environ["REQUEST_METHOD"] not in ("GET", "HEAD", "OPTIONS")
+    return not _action(environ).startswith(READS)
+
+
+def _action(environ: WSGIEnvironment) -> str:
+    """The API action that a request calls; "" for services whose paths say it."""
     action = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")[2]
     if not action:
         body: bytes = environ["rehearsal.body"][:4096]
         action = body.partition(b"Action=")[2].partition(b"&")[0].decode(errors="replace")
-    return not action.startswith(READS)
+    return action
 
 
 def _fail(

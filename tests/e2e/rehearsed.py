@@ -139,7 +139,9 @@ class Rehearsed:
         found = {}
         for reservation in self.client("ec2").describe_instances()["Reservations"]:
             for instance in reservation["Instances"]:
-                name = next((t["Value"] for t in instance["Tags"] if t["Key"] == "Name"), "")
+                name = next(
+                    (t["Value"] for t in instance.get("Tags", ()) if t["Key"] == "Name"), ""
+                )
                 if name in NODES and instance["State"]["Name"] != "terminated":
                     found[name] = instance["InstanceId"]
         return found
@@ -234,11 +236,15 @@ class Load:
         ]
 
 
-OTHER_NETWORK = "10.43.0.0/16"
-"""For a rehearsal beside the session's own: this machine has one route to a network."""
+NETWORK = os.environ.get("MOE_E2E_NETWORK", "10.42.0.0/16")
+OTHER_NETWORK = os.environ.get("MOE_E2E_OTHER_NETWORK", "10.43.0.0/16")
+"""For networks beside the session's own: this machine has one route to each.
+
+Two checkouts that run these tests at a time need networks of their own.
+"""
 
 
-def write_stack(folder: Path, *, network: str = "10.42.0.0/16", **changes: Any) -> Path:
+def write_stack(folder: Path, *, network: str = NETWORK, **changes: Any) -> Path:
     """Write the rehearsal's stack file with the group's settings changed; return its folder."""
     data = yaml.safe_load((CHECKOUT / "Pulumi.rehearsal.yaml").read_text())
     data["config"]["moe-serving:network"]["cidr"] = network

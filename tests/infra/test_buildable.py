@@ -31,7 +31,6 @@ NOT_BUILT = [
     ({"vllm": {"version": "0.33.0"}}, "vllm.version", "version: 0.32.0"),
     ({"endpoint": {"exposure": "public"}}, "endpoint.exposure", "exposure: private"),
     ({"endpoint": {"tls": {"domain": "moe.example"}}}, "endpoint.tls", "TLS"),
-    ({"ttl": "4h"}, "ttl", "leave it out"),
     ({"groups": group(role="decode")}, "groups.serve.role", "decode groups and their router"),
     ({"groups": group(load_balancing="hybrid")}, "groups.serve.load_balancing", "internal"),
     ({"groups": group(tensor_parallel_size=2)}, "groups.serve.tensor_parallel_size", "1"),
@@ -69,8 +68,7 @@ def test_what_is_built(changes: dict[str, Any]):
 
 def test_all_of_them_come_at_once():
     given = {
-        "ttl": "4h",
-        "model": GOOD["model"] | {"source": "hf"},
+        "model": GOOD["model"] | {"source": "hf", "revision": "main"},
         "groups": group(role="prefill"),
     }
     with pytest.raises(SettingsError, match="3 faults"):

@@ -8,6 +8,7 @@ from infra import report
 from infra.plan.assignments import Place, assignments
 from infra.plan.make import make
 from infra.plan.request import EngineOptions, GroupRequest, Request, Vllm
+from infra.spent import Launch
 from node_bootstrap.assignment import Archive
 
 GROUP = GroupRequest(
@@ -65,3 +66,18 @@ def test_a_node_that_reports_no_more_is_silent(contents):
     assert built.nodes[1].phase == "silent (was: role)"
     assert built.groups[0].phase == "silent (was: ready)"
     assert not built.ready
+
+
+def test_the_first_end_of_a_node_is_the_stacks(contents, status):
+    statuses = {"serve-0-0": status(0, ends_at=500.0), "serve-0-1": status(1, ends_at=400.0)}
+    made = report.build(contents(statuses=statuses), now=101.0)
+    assert made.ends_in_seconds == 299.0
+    assert [node.ends_in_seconds for node in made.nodes] == [399.0, 299.0]
+
+
+def test_cost_is_told_where_instances_may_be_listed(contents):
+    launched = (Launch("serve-0-0", "p5.48xlarge", 0.0),)
+    made = report.build(contents(launches=launched), now=7200.0)
+    assert made.spent is not None
+    assert made.spent.usd == pytest.approx(2 * made.spent.usd_per_hour)
+    assert report.build(contents(), now=7200.0).spent is None

@@ -21,7 +21,7 @@ def test_the_same_names_give_the_same_bytes():
 
 
 def test_it_fits_into_what_ec2_takes_with_the_longest_names():
-    longest = render("b" * 63, "n" * 63, "us-gov-west-1")
+    longest = render("b" * 63, "n" * 63, "us-gov-west-1", ephemeral=True)
     assert len(longest) <= LIMIT_BYTES
 
 
@@ -46,6 +46,20 @@ def test_files_arrive_byte_by_byte(name):
 def test_the_agent_is_started_without_waiting_for_it():
     commands = yaml.safe_load(render(*GOOD))["runcmd"]
     assert commands[-1] == ["systemctl", "enable", "--now", "--no-block", "moe-node.service"]
+
+
+def test_a_node_of_a_stack_that_ends_has_a_net_where_no_assignment_ever_came():
+    config = yaml.safe_load(render(*GOOD, ephemeral=True))
+    sent = {f["path"]: f["content"] for f in config["write_files"]}
+    net = "/etc/systemd/system/moe-unassigned"
+    assert "ConditionPathExists=!/var/lib/moe/assignment.json" in sent[f"{net}.service"]
+    assert "OnBootSec=1h" in sent[f"{net}.timer"]
+    assert ["systemctl", "enable", "--now", "moe-unassigned.timer"] in config["runcmd"]
+    assert config["runcmd"][-1][-1] == "moe-node.service"
+
+
+def test_a_node_of_a_stack_without_an_end_has_no_such_net():
+    assert b"unassigned" not in render(*GOOD)
 
 
 def test_all_bad_names_are_told_at_once():

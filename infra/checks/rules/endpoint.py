@@ -185,6 +185,21 @@ def image_without_efa(
         yield Hit(f"{image} over EFA ({nodes} nodes a group)")
 
 
+@rule(
+    Severity.ERROR,
+    "network.nat",
+    consequence="The nodes have no way there: they never get to vLLM, and are paid for",
+    remedy="nat: auto or true; or images from Amazon ECR and weights from S3",
+    source="Amazon VPC user guide: NAT gateways; nodes have no public address",
+    example="`network: {nat: false}` with vLLM's own image, which is on Docker Hub.",
+    scope="stack",
+)
+def no_way_to_the_internet(*, way_out: str, from_internet: tuple[str, ...]) -> Hits:
+    """What is on the internet needs a NAT gateway."""
+    if way_out == "none" and from_internet:
+        yield Hit(f"nodes need the internet for {', '.join(from_internet)}")
+
+
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
@@ -200,4 +215,5 @@ RULES = (
     router_health_interval,
     driver_floor,
     image_without_efa,
+    no_way_to_the_internet,
 )

@@ -27,6 +27,16 @@ RULES = (
         example="`kv_transfer: {kv_connector: NixlPushConnector}` with vLLM 0.22.1.",
     ),
     note_rule(
+        "KV_TRANSFER_OPTION_NOT_IN_RELEASE",
+        Severity.WARNING,
+        "kv_transfer",
+        fact="The release has no field for an option of kv_transfer.",
+        consequence="What the option was to do isn't done: a lost transfer, say, ends otherwise",
+        remedy="drop the option, or take a release that has it",
+        source="vllm/config/kv_transfer.py@0.13.0; kv_connector/v1/nixl_connector.py@0.12.0",
+        example="`kv_transfer: {kv_load_failure_policy: fail}` with vLLM 0.12.0.",
+    ),
+    note_rule(
         "KV_TRANSFER_UNUSED",
         Severity.WARNING,
         "kv_transfer",

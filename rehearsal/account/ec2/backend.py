@@ -11,6 +11,7 @@ from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, get_prefix
 
 from rehearsal.account.ec2.addresses import AddressPool
 from rehearsal.account.ec2.errors import refuse
+from rehearsal.account.ec2.limits import Limits
 from rehearsal.account.ec2.models import (
     CapacityReservation,
     Instance,
@@ -23,13 +24,20 @@ from rehearsal.account.ec2.refusals import exhausted
 class Backend(EC2Backend):
     """One region. Everything in it is pickled; it knows no machine and no request."""
 
+    limits: Limits
+
     def __init__(self, region_name: str, account_id: str) -> None:
         self.pools: dict[str, AddressPool] = {}
         self.placement_groups: dict[str, PlacementGroup] = {}
         self.capacity_reservations: dict[str, CapacityReservation] = {}
+        self.limits = Limits()
         self.client_tokens: dict[str, tuple[str, str]] = {}
         """RunInstances' token -> (digest of its request, reservation id)."""
         super().__init__(region_name, account_id)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A state of an account that had no limits yet has none set."""
+        vars(self).update({"limits": Limits(), **state})
 
     @property
     def _url_module(self) -> Any:

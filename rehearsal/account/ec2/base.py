@@ -10,6 +10,7 @@ from moto.ec2.responses._base_response import EC2BaseResponse
 from rehearsal.account.ec2.backend import Backend, backend_of
 
 if TYPE_CHECKING:
+    from rehearsal.account.faults import Faults
     from rehearsal.account.life import Life
 
 
@@ -17,6 +18,7 @@ class AccountOfApi(Protocol):
     """What an EC2 action needs of the account."""
 
     life: Life
+    faults: Faults
 
 
 class Action(EC2BaseResponse):

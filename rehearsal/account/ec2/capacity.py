@@ -6,10 +6,12 @@ from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
+from rehearsal.account.ec2 import limits
 from rehearsal.account.ec2.base import Action, new_id
 from rehearsal.account.ec2.errors import refuse
 from rehearsal.account.ec2.filters import matching
 from rehearsal.account.ec2.models import CapacityReservation
+from rehearsal.account.ec2.shortage import no_capacity, vcpu_limit
 from rehearsal.account.ec2.world import zones_of
 
 
@@ -36,10 +38,19 @@ class CapacityReservations(Action):
             )
         if count < 1:
             raise refuse("InvalidParameterValue", "InstanceCount must be at least 1.")
+        self._check_room(kind, zone, count)
         self.dry_run()
         reservation = self._record(kind, zone, count, group_arn)
         self.backend.capacity_reservations[reservation.id] = reservation
         return ActionResult({"CapacityReservation": reservation})
+
+    def _check_room(self, kind: str, zone: str, count: int) -> None:
+        """A reservation counts against the quotas of On-Demand instances, and AWS must have it."""
+        room = limits.room(self.backend, kind, zone, spot=False)
+        if room.vcpus is not None and count * limits.vcpus(kind) > room.vcpus:
+            raise vcpu_limit(room.vcpus).error()
+        if room.capacity is not None and count > room.capacity:
+            raise no_capacity(kind, zone, zones_of(kind, self.region) - {zone}).error()
 
     def _zone(self) -> str:
         zone_id = self.parameter("AvailabilityZoneId")

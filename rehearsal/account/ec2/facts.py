@@ -42,6 +42,19 @@ class ReservationFacts:
 
 
 @dataclass(frozen=True)
+class Room:
+    """What is left for one launch; None: no bound.
+
+    vcpus: of the quota that counts the type. capacity: instances that AWS can still start without
+    a reservation. interfaces: of the region's quota.
+    """
+
+    vcpus: float | None = None
+    capacity: int | None = None
+    interfaces: float | None = None
+
+
+@dataclass(frozen=True)
 class World:
     """What exists of the things that a request names; what is absent does not exist."""
 
@@ -57,3 +70,4 @@ class World:
     profiles: frozenset[str] = frozenset()
     """Names and ARNs of instance profiles."""
     keys: frozenset[str] = frozenset()
+    room: Room = Room()

@@ -43,6 +43,9 @@ class Instances(Action):
         life = self.account.life
         life.check_bootable(request.image_id)
         self.dry_run()
+        fault = self.account.faults.launching(request.count)
+        if fault:
+            raise fault.error()
         reservation = carry_out(self.backend, request, template_tags, boots=life.boot)
         if token:
             self.backend.client_tokens[token] = (digest, reservation.id)

@@ -8,10 +8,12 @@ from moto.core.responses import ActionResult, EmptyResult
 from moto.ec2.exceptions import InvalidNetworkAttachmentIdError
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
+from rehearsal.account.ec2 import limits
 from rehearsal.account.ec2.base import Action
 from rehearsal.account.ec2.errors import refuse
 from rehearsal.account.ec2.models import CARD_STRIDE, Instance, NetworkInterface
 from rehearsal.account.ec2.refusals import EFA, address_refusals
+from rehearsal.account.ec2.shortage import interface_limit
 from rehearsal.account.ec2.world import subnet_facts
 
 KINDS = ("interface", "efa", "efa-only")
@@ -50,6 +52,8 @@ class Interfaces(Action):
         listed = self.parameter("PrivateIpAddresses", [])
         wanted = [self.parameter("PrivateIpAddress"), *(a["PrivateIpAddress"] for a in listed)]
         self.check_addresses(subnet_id, [a for a in dict.fromkeys(wanted) if a])
+        if len(self.backend.enis) >= self.backend.limits.quota(limits.INTERFACES):
+            raise interface_limit().error()
         self.dry_run()
         interface = self.backend.create_network_interface(
             subnet,

@@ -1,22 +1,36 @@
-"""What EC2 refuses to delete while something depends on it; moto deletes it."""
+"""What EC2 refuses to make past a quota, or to delete while something depends on it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rehearsal.account.ec2 import limits
 from rehearsal.account.ec2.base import Action
 from rehearsal.account.ec2.errors import refuse
 from rehearsal.account.ec2.models import NetworkInterface
+from rehearsal.account.ec2.shortage import address_limit, vpc_limit
 
 if TYPE_CHECKING:
     from moto.core.responses import ActionResult
 
 
 class Network(Action):
-    """Deletion of VPCs, subnets, security groups and internet gateways."""
+    """VPCs, subnets, security groups, internet gateways and Elastic IPs."""
 
     def _interfaces(self) -> list[NetworkInterface]:
         return [e for e in self.backend.enis.values() if isinstance(e, NetworkInterface)]
+
+    def create_vpc(self) -> ActionResult:
+        """Refused past the region's quota."""
+        if len(self.backend.vpcs) >= self.backend.limits.quota(limits.VPCS):
+            raise vpc_limit().error()
+        return super().create_vpc()  # pyright: ignore[reportAttributeAccessIssue]  # moto's mixin, joined in api.py
+
+    def allocate_address(self) -> ActionResult:
+        """Refused past the region's quota of Elastic IPs."""
+        if len(self.backend.addresses) >= self.backend.limits.quota(limits.ELASTIC_IPS):
+            raise address_limit().error()
+        return super().allocate_address()  # pyright: ignore[reportAttributeAccessIssue]  # moto's mixin, joined in api.py
 
     def delete_subnet(self) -> ActionResult:
         """Refused while an interface is in the subnet."""

@@ -13,6 +13,7 @@ from typing import Any
 from rehearsal.account.ec2.errors import Refusal
 from rehearsal.account.ec2.facts import SubnetFacts, World
 from rehearsal.account.ec2.launch import InterfaceRequest, LaunchRequest
+from rehearsal.account.ec2.shortage import shortages
 
 USER_DATA_BYTES = 16 * 1024
 """EC2's limit on user data, counted before base64."""
@@ -343,6 +344,11 @@ def _capacity(request: LaunchRequest, world: World) -> Iterator[Refusal]:
         )
 
 
+def _room(request: LaunchRequest, world: World) -> Iterator[Refusal]:
+    zone = next((s.zone for i in request.interfaces if (s := _subnet_of(i, world))), "")
+    yield from shortages(request, world, zone)
+
+
 RULES: tuple[Rule, ...] = (
     _parameters,
     _user_data,
@@ -354,4 +360,5 @@ RULES: tuple[Rule, ...] = (
     _network,
     _addresses,
     _capacity,
+    _room,
 )

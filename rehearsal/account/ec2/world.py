@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES
 from moto.iam.models import iam_backends
 
+from rehearsal.account.ec2 import limits
 from rehearsal.account.ec2.facts import InterfaceFacts, ReservationFacts, SubnetFacts, World
 
 if TYPE_CHECKING:
@@ -27,11 +28,13 @@ def world_for(request: LaunchRequest, backend: Backend) -> World:
     groups = {g for r in request.interfaces for g in r.groups}
     kind = request.instance_type
     reservation = backend.capacity_reservations.get(request.reservation_id or "")
+    subnets = {s: facts for s in wanted if s and (facts := subnet_facts(backend, s))}
+    zone = next((facts.zone for facts in subnets.values()), request.zone)
     return World(
         images=frozenset(i for i in backend.amis if i == request.image_id),
         instance_types={kind: INSTANCE_TYPES[kind]} if kind in INSTANCE_TYPES else {},
         zones_of_type={kind: zones_of(kind, backend.region_name)},
-        subnets={s: facts for s in wanted if s and (facts := subnet_facts(backend, s))},
+        subnets=subnets,
         groups={
             g: str(found.vpc_id) for g in groups if (found := backend.get_security_group_from_id(g))
         },
@@ -43,6 +46,7 @@ def world_for(request: LaunchRequest, backend: Backend) -> World:
         reservations={reservation.id: reservation_facts(reservation)} if reservation else {},
         profiles=_profiles(request, backend),
         keys=frozenset(backend.key_pairs),
+        room=limits.room(backend, kind, zone, spot=request.market == "spot"),
     )
 
 

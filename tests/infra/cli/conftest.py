@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from infra import model, sources
 from infra.cli.app import app
+from infra.plan.assignments import Place, assignments
+from infra.planning import make_plan
+from node_bootstrap.assignment import Archive
 
 SETTINGS = """\
 config:
@@ -26,6 +30,17 @@ def stack_file(tmp_path: Path) -> Path:
     path = tmp_path / "Pulumi.dev.yaml"
     path.write_text(SETTINGS)
     return path
+
+
+@pytest.fixture
+def told(stack_file):
+    """Assignments of the two nodes of the stack file."""
+    source = sources.read_file(stack_file)
+    settings = sources.load(source, "dev")
+    plan = make_plan("dev", settings, model.facts(settings.model, source.base))
+    addresses = {node.name: "10.42.0.10" for node in plan.nodes}
+    bucket = "moe-serving-dev-123456789012"
+    return assignments(plan, Place("us-east-1", bucket, Archive("k", "a1"), addresses))
 
 
 @pytest.fixture

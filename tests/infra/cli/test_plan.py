@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 MOE = Path(sys.executable).with_name("moe")
 
 
@@ -165,3 +167,27 @@ def test_an_environment_of_the_settings_reaches_the_shell_as_it_is(moe, tmp_path
     blocks = shell.split("\n\n")
     done = subprocess.run(["sh", "-c", blocks[0]], capture_output=True, text=True, check=False)
     assert done.stdout == odd + "\n"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "tcp://${SERVE_0_0_ADDRESS}:5557 'said' \"twice\" `c` \\ $HOME",
+        "it's ${SERVE_0_0_ADDRESS}",
+        '"${SERVE_0_0_ADDRESS}"',
+    ],
+)
+@pytest.mark.parametrize("place", ["value", "joined"])
+def test_a_value_with_an_address_and_quotes_is_one_word_with_the_address_in_it(
+    moe, tmp_path, stack_file, odd, place
+):
+    words = ["--kv-events-config", odd] if place == "value" else [f"--kv-events-config={odd}"]
+    text = stack_file.read_text().replace("dtype: float32", f"extra_args: {json.dumps(words)}")
+    stack_file.write_text(text)
+    printed = moe("plan", "-f", str(stack_file), "--commands").stdout
+    block = printed.split("\n\n")[0].replace("_ADDRESS=  #", "_ADDRESS=10.1.2.3  #")
+    shell = block.replace("/opt/vllm/bin/python", "printf '%s\\n'")
+    done = subprocess.run(["sh", "-eu", "-c", shell], capture_output=True, text=True, check=True)
+    shown = done.stdout.split("\n")
+    given = words[-1].replace("${SERVE_0_0_ADDRESS}", "10.1.2.3")
+    assert given in shown

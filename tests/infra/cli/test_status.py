@@ -5,9 +5,12 @@ import json
 
 import boto3
 import pytest
+from botocore.stub import Stubber
 from moto import mock_aws
 
 from infra import model, sources
+from infra.cli.status import Billed
+from infra.names import STACK_TAG
 from infra.plan import plan as plans
 from infra.plan.assignments import Place, assignments
 from infra.planning import make_plan
@@ -79,3 +82,41 @@ def test_a_stack_that_is_not_up(moe, s3):
 
 def test_a_bucket_can_be_named(moe, s3):
     assert "no bucket mine:" in moe("status", "--bucket", "mine").output
+
+
+def test_the_end_is_told_with_the_way_to_move_it(moe, bucket, status):
+    bucket(status_key("serve-0-0"), to_json(status(0, updated_at=4e9, ends_at=5e9)))
+    shown = " ".join(moe("status", "--stack", "dev").stdout.split())
+    assert "Its nodes end by themselves in" in shown
+    assert "`moe extend dev 2h` moves that" in shown
+
+
+def test_cost_so_far_is_that_of_the_living_instances(moe, bucket, s3):
+    ec2 = boto3.client("ec2", region_name="us-east-1")
+    tags = [{"Key": STACK_TAG, "Value": "dev"}]
+    ec2.run_instances(
+        ImageId="ami-12c6146b",
+        InstanceType="p5.48xlarge",
+        MinCount=2,
+        MaxCount=2,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+    )
+    document = json.loads(moe("status", "--stack", "dev", "--json").stdout)
+    assert document["spent"]["usd_per_hour"] == 110.08
+    assert "$110.08 an hour" in moe("status", "--stack", "dev").stdout
+
+
+def test_without_instances_nothing_is_billed(moe, bucket):
+    assert "Cost: no instance is billed" in moe("status", "--stack", "dev").stdout
+
+
+def test_without_permission_to_list_instances_the_rest_is_told():
+    ec2 = boto3.client(
+        "ec2", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
+    )
+    with Stubber(ec2) as stub:
+        stub.add_client_error("describe_instances", "UnauthorizedOperation")
+        billed = Billed(ec2, "dev")
+        assert billed.look(0.0) is None
+        assert billed.look(5.0) is None, "not asked again so soon"
+        stub.assert_no_pending_responses()

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from infra.plan.assignments import Place, assignments
 from infra.plan.make import make
-from node_bootstrap.assignment import Archive, Assignment
+from node_bootstrap.assignment import Archive, Assignment, Ttl
 from node_bootstrap.jsondata import from_json, to_json
 
 if TYPE_CHECKING:
     from infra.plan.plan import Plan
+
+
+FORM_OF_0_1_0 = """
+    schema stack region bucket node group role position revision archive members agent_port api_port
+    agent_token_parameter argv env secret_env software weights hardware probe limits
+"""
 
 
 @pytest.fixture
@@ -64,6 +71,32 @@ def test_a_new_archive_is_no_new_revision(stack_request, place_of):
     after = assignments(plan, place_of(plan, archive=Archive("bootstrap/b.pyz", "b")))["serve-0-0"]
     assert (before.revision, before.archive) != (after.revision, after.archive)
     assert before.revision == after.revision
+
+
+def test_a_time_to_live_reaches_every_node_and_is_no_new_revision(stack_request, place_of):
+    plan = make(stack_request())
+    ending = dataclasses.replace(plan, ttl_seconds=4 * 3600.0)
+    before, after = (assignments(p, place_of(p)) for p in (plan, ending))
+    assert {a.ttl for a in before.values()} == {None}
+    assert {a.ttl for a in after.values()} == {Ttl(14400.0)}
+    assert before["serve-0-0"].revision == after["serve-0-0"].revision
+
+
+def test_a_stack_that_uses_nothing_new_is_told_in_the_form_of_0_1_0(stack_request, place_of):
+    """Agents of 0.1.0 refuse fields that they don't know, and would never fetch a new bootstrap."""
+    plan = make(stack_request())
+    told = assignments(plan, place_of(plan))["serve-0-0"]
+    document = json.loads(to_json(told, without_defaults=True))
+    assert set(document["software"]) == {"runtime", "python", "distributions"}
+    assert set(document["weights"]) == {"bucket", "prefix", "destination", "files"}
+    assert set(document["hardware"]) == {"private_ip", "cpus_min", "memory_gib_min"}
+    assert document.keys() == set(FORM_OF_0_1_0.split())
+    assert from_json(Assignment, json.dumps(document)) == told
+
+
+def test_the_revision_of_0_1_0_stands_so_that_its_groups_go_on(stack_request, place_of):
+    plan = make(stack_request())
+    assert assignments(plan, place_of(plan))["serve-0-0"].revision == "da7223c5be4416f8"
 
 
 def test_another_option_is_another_revision(stack_request, group_request, place_of):

@@ -10,7 +10,7 @@ import pytest
 from infra.plan.memory import plan_memory
 
 spec = importlib.util.spec_from_file_location(
-    "memory_cases", Path(__file__).with_name("test_memory.py")
+    "memory_cases", Path(__file__).with_name("test_memory_measured.py")
 )
 assert spec
 assert spec.loader

@@ -18,7 +18,8 @@ from infra.catalog import (
     release,
     release_versions,
 )
-from infra.plan.memory import MemoryRequest, nearest_plans, plan_memory, requests_that_fit
+from infra.plan.memory import MemoryRequest, plan_memory, requests_that_fit
+from infra.plan.memory_nearest import nearest_plans
 
 GPU_TYPES = sorted(name for name, kind in instance_types().items() if kind.gpus)
 

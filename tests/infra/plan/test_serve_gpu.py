@@ -288,6 +288,23 @@ def test_a_connector_that_the_release_lacks(gpu_plan):
     assert "KV_CONNECTOR_NOT_IN_RELEASE" in [note.code for note in prefill.notes]
 
 
+@pytest.mark.parametrize(
+    ("version", "missing"),
+    [
+        ("0.11.2", ["kv_load_failure_policy", "num_threads"]),
+        ("0.12.0", ["kv_load_failure_policy"]),
+        ("0.13.0", []),
+    ],
+)
+def test_an_option_of_the_transfer_that_the_release_lacks_is_noted(gpu_plan, version, missing):
+    asked = KvTransferOptions(kv_load_failure_policy="fail", num_threads=8)
+    (prefill, _) = gpu_plan(PAIR[0] | {"kv_transfer": asked}, PAIR[1], version=version).groups
+    code = "KV_TRANSFER_OPTION_NOT_IN_RELEASE"
+    told = [note.message for note in prefill.notes if note.code == code]
+    assert [name for name in missing for message in told if f" {name} " in message] == missing
+    assert len(told) == len(missing)
+
+
 # --- the router ----------------------------------------------------------------------------
 
 

@@ -43,16 +43,21 @@ NUMBERS = itertools.count()
 def endpoint(tmp_path_factory):
     """An account that boots nothing; everything here is asked of it over HTTP."""
     home = Home(tmp_path_factory.mktemp("account"))
+    yield account_process.start(home, REGION)
+    account_process.stop(home)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _environment(endpoint):
+    """Nothing of this machine's own AWS; for these modules alone."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION"):
             patch.delenv(name, raising=False)
         patch.setenv("AWS_CONFIG_FILE", os.devnull)
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        found = account_process.start(home, REGION)
-        patch.setenv("AWS_ENDPOINT_URL", found.url)
-        yield found
-    account_process.stop(home)
+        patch.setenv("AWS_ENDPOINT_URL", endpoint.url)
+        yield
 
 
 @pytest.fixture(scope="session")

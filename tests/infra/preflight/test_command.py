@@ -51,6 +51,18 @@ def test_a_failure_is_the_exit_status_and_has_a_remedy(moe):
     assert "→ moe-serving:ami: set ami to one of this region" in text
 
 
+def test_a_code_is_explained():
+    shown = CliRunner().invoke(app, ["explain", "preflight-ami"])
+    assert shown.exit_code == 0
+    assert "Permissions: ec2:DescribeImages, ssm:GetParameter" in shown.stdout
+
+
+def test_a_code_that_is_not_there_names_those_that_are():
+    shown = CliRunner().invoke(app, ["explain", "PREFLIGHT_MOON"])
+    assert shown.exit_code == 2
+    assert "PREFLIGHT_REGION" in shown.output
+
+
 def test_json_is_one_object_for_each_result(moe):
     document = json.loads(moe("--json").stdout)
     assert {r["code"] for r in document} >= {"PREFLIGHT_CREDENTIALS", "PREFLIGHT_AMI"}

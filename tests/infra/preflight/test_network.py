@@ -104,6 +104,20 @@ def test_a_nat_gateway_is_a_way_to_everything(result_of, asked, with_nat):
     assert result.message == "s3 by NAT gateway, ssm by NAT gateway, ssmmessages by NAT gateway"
 
 
+PULLS = ("the image vllm/vllm-openai:v0.33.0",)
+
+
+def test_images_of_a_public_registry_need_a_way_to_the_internet(results_of, asked, subnet):
+    _, internet = results_of("WAY_TO_AWS", asked(subnet_id=subnet()[1], internet=PULLS))
+    assert internet.state == "FAIL"
+    assert "need one for the image vllm/vllm-openai:v0.33.0" in internet.message
+
+
+def test_a_nat_gateway_is_a_way_to_the_internet(results_of, asked, with_nat):
+    _, internet = results_of("WAY_TO_AWS", asked(subnet_id=with_nat(), internet=PULLS))
+    assert internet.state == "PASS"
+
+
 @pytest.fixture
 def with_endpoints(ec2, subnet, main_table):
     """A subnet with a gateway endpoint for S3 and interface endpoints for these services."""

@@ -11,13 +11,11 @@ ONLY_SOMETIMES = {
     "ec2:DescribeInstanceTypes": "asked for types that the catalog lacks",
     "iam:GetRole": "asked for the session of a role",
 }
-NOT_IN_THE_ACCOUNT = ("PREFLIGHT_ROLE", "PREFLIGHT_VCPU_QUOTA")
-"""Tried with botocore's Stubber, in the tests of their modules."""
 CASES = [
     (check.code, permission)
     for check in CHECKS
     for permission in check.permissions
-    if permission not in ONLY_SOMETIMES and check.code not in NOT_IN_THE_ACCOUNT
+    if permission not in ONLY_SOMETIMES
 ]
 
 

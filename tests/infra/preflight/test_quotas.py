@@ -139,19 +139,30 @@ def empty(endpoint):
 
 
 def test_the_quota_of_interfaces_passes_and_fails(result_of, asked, empty):
-    assert result_of("INTERFACE_QUOTA", asked(), empty).state == "PASS"
-    result = result_of("INTERFACE_QUOTA", asked(interfaces=5001), empty)
+    names = {"ServiceCode": "vpc", "QuotaCode": "L-DF5E4CA3"}
+    found = empty.client("service-quotas").get_service_quota(**names)
+    room = int(found["Quota"]["Value"])
+    assert result_of("INTERFACE_QUOTA", asked(interfaces=room), empty).state == "PASS"
+    result = result_of("INTERFACE_QUOTA", asked(interfaces=room + 1), empty)
     assert result.state == "FAIL"
-    assert "needs 5001 interfaces" in result.message
+    assert f"needs {room + 1} interfaces" in result.message
 
 
-def test_the_quota_of_vpcs_passes_and_fails(result_of, asked, empty):
+def test_the_quota_of_vpcs_passes_on_an_account_with_room(result_of, asked, empty):
     assert result_of("VPC_QUOTA", asked(), empty).state == "PASS"
-    for _ in range(4):  # the region's default VPC is the fifth
-        empty.client("ec2").create_vpc(CidrBlock="10.30.0.0/16")
-    result = result_of("VPC_QUOTA", asked(), empty)
-    assert result.state == "FAIL"
-    assert "5 are in use elsewhere, and the quota is 5" in result.message
+
+
+def test_the_quota_of_vpcs_fails_where_others_have_them_all(stubbed, asked):
+    there = [{"VpcId": f"vpc-{n}"} for n in range(5)]
+    own = {"VpcId": "vpc-own", "Tags": tagged("dev")}
+
+    def verdict(*vpcs):
+        aws = stubbed(quotas=[quota(5)], ec2=[("describe_vpcs", {"Vpcs": list(vpcs)})])
+        return next(quotas._vpcs(aws, asked()))
+
+    assert verdict(*there).state == "FAIL"
+    assert "5 are in use elsewhere, and the quota is 5" in verdict(*there).message
+    assert verdict(*there[:4], own).state == "PASS"
 
 
 def test_elastic_ips_pass_and_fail():

@@ -12,6 +12,7 @@ from typing import Any
 
 import pulumi
 import pytest
+import yaml
 from pulumi.runtime import config as pulumi_config
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -27,6 +28,15 @@ def image_of(arguments: Any) -> dict[str, Any]:
     return {
         "rootDeviceName": device,
         "blockDeviceMappings": [{"deviceName": device, "ebs": {"volume_size": str(gib)}}],
+    }
+
+
+def offerings_of(arguments: Any) -> dict[str, list[str]]:
+    """Every type is offered in two zones, the later one named first."""
+    asked = [value for entry in arguments.get("filters", ()) for value in entry["values"]]
+    return {
+        "instanceTypes": [kind for kind in asked for _ in "ab"],
+        "locations": ["us-east-1b", "us-east-1a"] * len(asked),
     }
 
 
@@ -54,20 +64,22 @@ class Account(pulumi.runtime.Mocks):
             # By the node's place, `serve-0-1`: the engine makes interfaces in any order.
             index = int(args.name.removesuffix("-address").rpartition("-")[2])
             outputs["privateIp"] = f"10.42.0.{11 + index}"
+        if args.typ == "aws:ec2/placementGroup:PlacementGroup":
+            outputs["name"] = f"{args.name}-1234567"
         if args.typ == "aws:ec2/launchTemplate:LaunchTemplate":
             outputs["latestVersion"] = 1
         if args.typ == "aws:s3/bucket:Bucket":
             outputs["arn"] = f"arn:aws:s3:::{args.inputs['bucket']}"
+        if args.typ == "aws:ssm/parameter:Parameter":
+            name, region = args.inputs["name"], pulumi_config.get_config("aws:region")
+            outputs["arn"] = f"arn:aws:ssm:{region}:123456789012:parameter{name}"
         return f"{args.name}-id", outputs
 
     def call(self, args: pulumi.runtime.MockCallArgs):
         self.calls.append(args.token)
         return {
             "aws:index/getCallerIdentity:getCallerIdentity": {"accountId": "123456789012"},
-            "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": {
-                "instanceTypes": ["c7i.large", "c7i.large"],
-                "locations": ["us-east-1b", "us-east-1a"],
-            },
+            "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": offerings_of(args.args),
             "aws:ssm/getParameter:getParameter": {"value": NEWEST_IMAGE},
             "aws:ec2/getAmi:getAmi": image_of(args.args),
         }[args.token]
@@ -118,6 +130,19 @@ def run_program() -> Run:
     return run
 
 
+@pytest.fixture(scope="session")
+def run_example(config_in) -> Callable[[str], tuple[Account, dict[str, Any]]]:
+    """Run the program with an example's stack file; a small folder stands for a local model."""
+
+    def run_named(stack: str) -> tuple[Account, dict[str, Any]]:
+        config = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())["config"]
+        if not config["moe-serving:model"]["source"].startswith("s3://"):
+            config["moe-serving:model"]["source"] = config_in()["moe-serving:model"]["source"]
+        return run(config, stack)
+
+    return run_named
+
+
 def run(config: dict[str, Any], stack: str = "unit") -> tuple[Account, dict[str, Any]]:
     account: Account = Account()
     exported: dict[str, Any] = {}
@@ -125,6 +150,8 @@ def run(config: dict[str, Any], stack: str = "unit") -> tuple[Account, dict[str,
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PULUMI_CONFIG", json.dumps(texts))
         patch.setattr(pulumi, "export", exported.__setitem__)
+        # Mocks have no stack that could wait; they answer at once.
+        patch.setattr(pulumi, "run", lambda _: None)
         asyncio.set_event_loop(asyncio.new_event_loop())
         pulumi.runtime.set_mocks(account, project="moe-serving", stack=stack, preview=False)
         pulumi_config.set_all_config(texts)

@@ -215,12 +215,28 @@ def test_an_unknown_model_folder_ends_the_run_before_anything_is_made(run_progra
 
 
 def test_what_is_not_built_yet_ends_the_run_with_all_of_it(run_program, config):
-    config["moe-serving:ttl"] = "4h"
+    config["moe-serving:vllm"] = {"runtime": "container"}
     config["moe-serving:groups"]["serve"]["load_balancing"] = "hybrid"
     with pytest.raises(pulumi.RunError, match="2 faults") as ended:
         run_program(config)
-    assert "an end of the stack by itself: not built yet" in str(ended.value)
+    assert "containers on CPU nodes (groups.serve): not built yet" in str(ended.value)
     assert "hybrid load balancing: not built yet" in str(ended.value)
+
+
+@pytest.mark.parametrize("ttl", ["4h", "8h"])
+def test_a_ttl_reaches_every_node_and_user_data_has_the_net_but_not_the_number(
+    run_program, config, ttl
+):
+    config["moe-serving:ttl"] = ttl
+    made, _ = run_program(config)
+    for node in ("serve-0-0", "serve-0-1"):
+        end = assignment_of(made, node).ttl
+        assert end is not None
+        assert end.seconds == float(ttl[0]) * 3600
+        template = made.one("ec2/launchTemplate:LaunchTemplate", node).inputs
+        text = gzip.decompress(base64.b64decode(template["userData"])).decode()
+        assert "moe-unassigned.timer" in text
+        assert ttl not in text.replace("OnBootSec=1h", "")
 
 
 def test_an_error_of_the_checks_ends_the_run_before_anything_is_made(run_program, config):

@@ -7,15 +7,13 @@ where Terraform or a folder with the provider is missing; MOE_TERRAFORM_PLUGINS 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
+from terraform_cli import Terraform, plugin_folder
 
 from rehearsal import machine
 from rehearsal.machine import faults
@@ -24,7 +22,6 @@ from rehearsal.paths import Home
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 NODE = Path(__file__).with_name("terraform_node.tf")
-COMMAND_SECONDS = 300
 BOOT_SECONDS = 300
 
 PAGE = "served by what Terraform launched\n"
@@ -43,70 +40,16 @@ runcmd:
 """One page at two ports; the group of terraform_node.tf lets this machine reach only port 8000."""
 
 
-def plugin_folder():
-    places = [
-        os.environ.get("MOE_TERRAFORM_PLUGINS", ""),
-        "/opt/tf-plugins",
-        "~/.terraform.d/plugins",
-        "/usr/local/share/terraform/plugins",
-        "/usr/share/terraform/plugins",
-    ]
-    folders = [Path(p).expanduser() for p in places if p]
-    return next((f for f in folders if (f / "registry.terraform.io/hashicorp/aws").is_dir()), None)
-
-
-class Terraform:
-    """Terraform in a folder of its own; nothing but its environment leads it to the account."""
-
-    def __init__(self, folder, account, plugins):
-        self.folder = folder
-        self.environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "CHECKPOINT_DISABLE": "1",
-            "AWS_ENDPOINT_URL": account.endpoint["url"],
-            "TF_IN_AUTOMATION": "1",
-            "AWS_ACCESS_KEY_ID": account.endpoint["access_key_id"],
-            "AWS_SECRET_ACCESS_KEY": account.endpoint["secret_access_key"],
-        }
-        self("init", f"-plugin-dir={plugins}")
-
-    def __call__(self, *arguments):
-        process = subprocess.Popen(
-            ["terraform", arguments[0], "-no-color", *arguments[1:]],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            said, _ = process.communicate(timeout=COMMAND_SECONDS)
-        except BaseException:
-            # The provider is a process of its own that would outlive a killed Terraform.
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise
-        assert process.returncode == 0, said
-        return said
-
-    def outputs(self):
-        return {name: o["value"] for name, o in json.loads(self("output", "-json")).items()}
-
-
 @pytest.fixture
 def terraform(tmp_path):
     plugins = plugin_folder()
-    if shutil.which("terraform") is None or plugins is None:
-        pytest.skip("terraform or a plugin folder with hashicorp/aws is not on this machine")
 
     def prepare(account, **variables):
         folder = tmp_path / "terraform"
         folder.mkdir()
         shutil.copy(NODE, folder)
         (folder / "terraform.tfvars.json").write_text(json.dumps(variables))
-        return Terraform(folder, account, plugins)
+        return Terraform(folder, account.endpoint, plugins)
 
     return prepare
 

@@ -1,0 +1,167 @@
+"""What the program asks AWS for on GPU types: cards, disks, capacity, ways out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pulumi_aws")
+
+MODEL = "deepseek-ai/DeepSeek-V3-0324"
+BLOCK = "cr-0123456789abcdef0"
+
+
+def config_of(kind: str = "p5en.48xlarge", nodes: int = 2, **sections: Any) -> dict[str, Any]:
+    group = {
+        "instance_type": kind,
+        "nodes": nodes,
+        "max_model_len": 16384,
+        "max_num_batched_tokens": 1024,
+        "load_format": "runai_streamer",
+    }
+    return {
+        "aws:region": "us-east-1",
+        "moe-serving:model": {"name": MODEL, "source": f"s3://my-models/{MODEL}"},
+        "moe-serving:vllm": {"version": "0.33.0"},
+        "moe-serving:groups": {"serve": group},
+        **{f"moe-serving:{name}": section for name, section in sections.items()},
+    }
+
+
+def template_of(account, node: str = "serve-0-0") -> dict[str, Any]:
+    return account.one("launchTemplate:LaunchTemplate", node).inputs
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "efa_on_card_0"),
+    [
+        ("p5.48xlarge", 33, True),
+        ("p5en.48xlarge", 17, True),
+        ("p6-b200.48xlarge", 9, True),
+        ("p6-b300.48xlarge", 17, False),
+    ],
+)
+def test_every_network_card_of_a_type(run_program, kind, count, efa_on_card_0):
+    account, _ = run_program(config_of(kind))
+    first, *others = template_of(account)["networkInterfaces"]
+    assert first["networkInterfaceId"] == "serve-0-0-address-id"
+    assert len(others) == count - 1
+    for nic in others:
+        assert nic["interfaceType"] == "efa-only"
+        assert nic["deviceIndex"] == 1
+        assert nic["securityGroups"] == ["members-id"]
+        assert nic["deleteOnTermination"] == "true"
+        assert not {"associatePublicIpAddress", "privateIpAddress"} & set(nic)
+    assert (0 in [nic["networkCardIndex"] for nic in others]) == efa_on_card_0
+
+
+def test_containers_have_a_larger_disk_and_one_hop_more_to_the_metadata(run_program):
+    account, _ = run_program(config_of())
+    made = template_of(account)
+    (disk,) = made["blockDeviceMappings"]
+    assert disk["ebs"]["volumeSize"] == 300
+    assert (disk["ebs"]["iops"], disk["ebs"]["throughput"]) == (3000, 750)
+    assert made["metadataOptions"]["httpPutResponseHopLimit"] == 2
+
+
+def test_an_image_with_a_larger_root_volume_gets_that_size(run_program, monkeypatch):
+    from infra.resources import images  # noqa: PLC0415 - patched here alone
+
+    monkeypatch.setattr(images, "GPU_CONTAINER_ROOT_GIB", 20)
+    account, _ = run_program(config_of(ami="ami-00000000000000001"))
+    assert template_of(account)["blockDeviceMappings"][0]["ebs"]["volumeSize"] == 75
+
+
+def test_a_reservation_for_all_nodes_in_their_placement_group(run_program):
+    account, _ = run_program(config_of(capacity={"kind": "reserve"}))
+    made = account.one("capacityReservation:CapacityReservation", "p5en.48xlarge").inputs
+    assert made["instanceCount"] == 2
+    assert made["instanceMatchCriteria"] == "targeted"
+    assert made["placementGroupArn"] == "arn:aws:mock:::nodes"
+    assert made["availabilityZone"] == "us-east-1a"
+    launch = template_of(account)
+    target = launch["capacityReservationSpecification"]["capacityReservationTarget"]
+    assert target == {"capacityReservationId": "p5en.48xlarge-id"}
+    assert launch["placement"] == {"groupName": "nodes-1234567"}
+    assert "instanceMarketOptions" not in launch
+
+
+def test_on_demand_nodes_share_a_placement_group_and_target_nothing(run_program):
+    account, _ = run_program(config_of())
+    launch = template_of(account)
+    assert launch["placement"] == {"groupName": "nodes-1234567"}
+    assert not {"capacityReservationSpecification", "instanceMarketOptions"} & set(launch)
+
+
+def test_a_capacity_block_has_a_market_and_no_placement_group(run_program):
+    account, _ = run_program(config_of(capacity={"kind": "capacity-block", "id": BLOCK}))
+    launch = template_of(account)
+    assert launch["instanceMarketOptions"] == {"marketType": "capacity-block"}
+    target = launch["capacityReservationSpecification"]["capacityReservationTarget"]
+    assert target == {"capacityReservationId": BLOCK}
+    assert "placement" not in launch
+    assert not account.of("PlacementGroup")
+    assert not account.of("CapacityBlockReservation")
+
+
+@pytest.mark.parametrize("group", [None, "theirs"])
+def test_a_reservation_that_is_there_is_launched_into_where_it_is(run_program, group):
+    named = {"placement_group": group} if group else {}
+    account, _ = run_program(config_of(capacity={"kind": "reservation", "id": BLOCK, **named}))
+    launch = template_of(account)
+    target = launch["capacityReservationSpecification"]["capacityReservationTarget"]
+    assert target == {"capacityReservationId": BLOCK}
+    assert launch.get("placement", {}).get("groupName") == group
+    assert not account.of("PlacementGroup")
+
+
+def test_spot_nodes_end_when_they_are_interrupted(run_program):
+    account, _ = run_program(config_of(nodes=1, capacity={"kind": "spot"}))
+    options = template_of(account)["instanceMarketOptions"]
+    assert options["marketType"] == "spot"
+    assert options["spotOptions"] == {
+        "spotInstanceType": "one-time",
+        "instanceInterruptionBehavior": "terminate",
+    }
+
+
+def test_an_image_of_a_public_registry_brings_a_nat_gateway_and_no_interface_endpoints(run_program):
+    account, _ = run_program(config_of())
+    gateway = account.one("natGateway:NatGateway", "nat").inputs
+    assert gateway["subnetId"] == "public-id"
+    routes = {made.name: made.inputs for made in account.of("route:Route")}
+    assert routes["nodes-to-internet"]["natGatewayId"] == "nat-id"
+    assert routes["public-to-internet"]["gatewayId"] == "internet-id"
+    endpoints = {made.name: made.inputs["vpcEndpointType"] for made in account.of("VpcEndpoint")}
+    assert endpoints == {"s3": "Gateway"}
+    zones = {made.inputs["availabilityZone"] for made in account.of("subnet:Subnet")}
+    assert zones == {"us-east-1a"}
+
+
+def test_an_image_of_a_private_registry_needs_no_way_out(run_program):
+    image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/vllm-efa:0.33.0"
+    account, _ = run_program(config_of(nodes=1, vllm={"version": "0.33.0", "image": image}))
+    assert not account.of("NatGateway") + account.of("InternetGateway")
+    endpoints = {made.name: made.inputs["vpcEndpointType"] for made in account.of("VpcEndpoint")}
+    assert endpoints.pop("s3") == "Gateway"
+    assert set(endpoints) == {"ssm", "ssmmessages", "ecr.api", "ecr.dkr"}
+    (policy, *_) = [made.inputs["policy"] for made in account.of("rolePolicy:RolePolicy")]
+    pulled = {s["Sid"]: s["Resource"] for s in json.loads(policy)["Statement"]}
+    assert pulled["PullImage"] == "arn:aws:ecr:us-east-1:123456789012:repository/vllm-efa"
+
+
+def test_weights_in_s3_are_neither_uploaded_nor_fetched_where_vllm_streams_them(run_program):
+    account, _ = run_program(config_of())
+    keys = [made.inputs["key"] for made in account.of("BucketObjectv2")]
+    assert not [key for key in keys if key.startswith("models/")]
+
+
+def test_logs_do_not_stay_for_ever(run_program):
+    account, _ = run_program(config_of())
+    (made,) = account.of("BucketLifecycleConfiguration")
+    rules = {rule["id"]: rule for rule in made.inputs["rules"]}
+    assert rules["logs"]["filter"] == {"prefix": "logs/"}
+    assert rules["logs"]["expiration"]["days"] == 30
+    assert rules["half-made-uploads"]["abortIncompleteMultipartUpload"]["daysAfterInitiation"] == 1
