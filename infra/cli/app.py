@@ -203,6 +203,35 @@ def bench(  # noqa: PLR0913 - each is an option of the command
 
 
 @app.command()
+def doctor(  # noqa: PLR0913 - each is an option of the command
+    stack: StackArgument = "rehearsal",
+    *,
+    bucket: Annotated[
+        str | None, typer.Option(help="The stack's bucket, if not the usual.")
+    ] = None,
+    region: RegionOption = None,
+    json_: JsonOption = False,
+    list_: Annotated[bool, typer.Option("--list", help="Print the library of symptoms.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Show consequences too.")] = False,
+    log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Read this log instead of a stack.")
+    ] = None,
+    metrics: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Read vLLM's metrics from this file.")
+    ] = None,
+) -> None:
+    """Say what is wrong with a stack, first cause first. Exit status 1 if anything is."""
+    from infra.cli import doctor as command  # noqa: PLC0415 - see the module's docstring
+
+    with _errors_as_sentences():
+        if list_:
+            command.list_symptoms(as_json=json_)
+            return
+        question = command.Question(stack, bucket, region, json_, all_, log, metrics)
+        sys.exit(command.run(question))
+
+
+@app.command()
 def leftovers(
     *,
     stack: StackOption = "rehearsal",
