@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from infra import catalog
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from infra.catalog.instances import InstanceType
+    from infra.plan.gateway import GatewayPlan
+    from infra.plan.request import Request
 
 
 @dataclass(frozen=True)
@@ -71,3 +75,14 @@ def cost(nodes: Mapping[str, tuple[InstanceType, int]]) -> Cost:
 def _line(what: str, kind: InstanceType, count: int) -> CostLine:
     each = kind.price.usd_per_hour if kind.price else None
     return CostLine(what, kind.name, count, each)
+
+
+def instances(request: Request, gate: GatewayPlan | None) -> Mapping[str, tuple[InstanceType, int]]:
+    """What `cost` is asked about: each group's instances and the gateway's."""
+    found = {
+        group.name: (catalog.instance_type(group.instance_type), group.nodes * group.replicas)
+        for group in request.groups
+    }
+    if gate is not None:
+        found[gate.node] = (catalog.instance_type(gate.instance_type), 1)
+    return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from infra import catalog
 from infra.plan import environment, memory, memory_nearest, parallelism, serve, software, topology
 from infra.plan.backends import BackendChoice, BackendRequest, choose_all2all
-from infra.plan.cost import cost
+from infra.plan.cost import cost, instances
 from infra.plan.gateway import gateway
 from infra.plan.kv_transfer import kv_transfer, unused, without_notes
 from infra.plan.notes import Note
@@ -30,9 +30,6 @@ from infra.plan.weights import checkpoint_bytes, weights_plan
 from node_bootstrap.assignment import Limits, Probe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from infra.plan.gateway import GatewayPlan
     from infra.plan.nics import NetworkInterface
     from infra.plan.request import GroupRequest, Request
     from infra.plan.software import SoftwarePlan
@@ -76,7 +73,7 @@ def make(request: Request) -> Plan:
         endpoint=request.endpoint,
         placement_group=_placement_group(request),
         weights=weights_plan(size, first) if gpus else None,
-        cost=cost(_instances(request, gate)),
+        cost=cost(instances(request, gate)),
         region=request.region,
         suppress=request.suppress,
         ttl_seconds=request.ttl_seconds,
@@ -393,15 +390,3 @@ def _checkpoint_bytes(request: Request) -> int:
     if request.model_files:
         return sum(file.size_bytes for file in request.model_files)
     return checkpoint_bytes(request.model_shape) if request.model_shape else 0
-
-
-def _instances(
-    request: Request, gate: GatewayPlan | None
-) -> Mapping[str, tuple[catalog.InstanceType, int]]:
-    found = {
-        group.name: (catalog.instance_type(group.instance_type), group.nodes * group.replicas)
-        for group in request.groups
-    }
-    if gate is not None:
-        found[gate.node] = (catalog.instance_type(gate.instance_type), 1)
-    return found

@@ -18,10 +18,10 @@ from infra.plan.assignments import Place, assignments, s3_location
 from infra.plan.gateway import CA_KEY
 from infra.plan.plan import Node, Plan, agent_token_parameter, api_key_parameter
 from infra.plan.reach import private_repository
-from infra.readiness import Deployment, ExpectedGateway, ExpectedGroup, ExpectedNode
 from infra.resources import outputs, zones
 from infra.resources.capacity import Capacity, CapacityArgs, Launching, gpu_nodes
 from infra.resources.existing import existing
+from infra.resources.expected import expected
 from infra.resources.gateway import Gateway, GatewayArgs, as_node
 from infra.resources.images import Image, image
 from infra.resources.network import REGISTRY_SERVICES, SSM_SERVICES, Network, NetworkArgs
@@ -370,38 +370,3 @@ class Stack:
         primary = self._plan.groups[0].primary.name
         port = self._plan.ports.api
         return self.addresses[primary].private_ip.apply(lambda ip: f"http://{ip}:{port}/v1")
-
-
-def expected(
-    plan: Plan, told: Mapping[str, Assignment], instances: Mapping[str, str], endpoint: str
-) -> Deployment:
-    """What the nodes must report before the deployment counts as proven."""
-    first = told[plan.nodes[0].name]
-    return Deployment(
-        schema=1,
-        stack=plan.stack,
-        region=first.region,
-        bucket=first.bucket,
-        endpoint=endpoint,
-        model=plan.model.name,
-        vllm_version=plan.vllm_version,
-        nodes={
-            name: ExpectedNode(
-                instance_id=instances[name],
-                private_ip=assignment.me.address,
-                revision=assignment.revision,
-                archive_sha256=assignment.archive.sha256,
-            )
-            for name, assignment in told.items()
-        },
-        groups={
-            group.name: ExpectedGroup(
-                nodes=tuple(node.name for node in group.nodes),
-                revision=told[group.primary.name].revision,
-                ranks=group.data_parallel_size,
-                expert_parallel_size=group.expert_parallel_size,
-            )
-            for group in plan.groups
-        },
-        gateway=ExpectedGateway(plan.gateway.node) if plan.gateway else None,
-    )
