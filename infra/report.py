@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from infra.readiness import Deployment
@@ -49,6 +49,19 @@ class GroupLine:
 
 
 @dataclass(frozen=True)
+class Bar:
+    """One phase of a node on its way to the first token, in seconds since the node's boot.
+
+    to_seconds: None while it goes on.
+    """
+
+    node: str
+    phase: str
+    from_seconds: float
+    to_seconds: float | None
+
+
+@dataclass(frozen=True)
 class Report:
     """The whole stack. ready: every group is ready with the revision that it was told.
 
@@ -65,6 +78,7 @@ class Report:
     groups: tuple[GroupLine, ...]
     ends_in_seconds: float | None = None
     spent: Spent | None = None
+    timeline: tuple[Bar, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,6 +122,7 @@ def build(contents: Contents, now: float) -> Report:
             (n.ends_in_seconds for n in nodes if n.ends_in_seconds is not None), default=None
         ),
         spent=None if contents.launches is None else spent(contents.launches, now),
+        timeline=timeline(contents),
     )
 
 
@@ -132,6 +147,42 @@ def _node(told: Assignment, status: Status | None, now: float) -> NodeLine:
         fault_log_tail=status.fault.log_tail if status and status.fault else "",
         ends_in_seconds=round(status.ends_at - now, 1) if status and status.ends_at else None,
     )
+
+
+def timeline(contents: Contents) -> tuple[Bar, ...]:
+    """From power-on to ready, node by node: boot, each step of the last pass, vLLM's start."""
+    bars = []
+    for name, told in sorted(contents.assignments.items()):
+        status = contents.statuses.get(name)
+        if status is not None and status.booted_at:
+            bars += _bars(status, _start(told.group, contents))
+    return tuple(bars)
+
+
+def _bars(status: Status, start: Restart | None) -> Iterator[Bar]:
+    zero, node = status.booted_at, status.node
+
+    def since(at: float) -> float:
+        return round(at - zero, 1)
+
+    if status.agent_started_at:
+        yield Bar(node, "boot", 0.0, since(status.agent_started_at))
+    for step in status.steps:
+        if step.began_at:
+            began = since(step.began_at)
+            yield Bar(node, step.name, began, round(began + step.seconds, 1))
+    if start is not None and start.noticed_at > zero:
+        ready = None if start.ready_at is None else since(start.ready_at)
+        yield Bar(node, f"vLLM, generation {start.generation}", since(start.noticed_at), ready)
+
+
+def _start(group: str, contents: Contents) -> Restart | None:
+    """The group's last start, as its primary holds it."""
+    for name, told in contents.assignments.items():
+        status = contents.statuses.get(name)
+        if told.group == group and status and status.group and status.group.restarts:
+            return status.group.restarts[-1]
+    return None
 
 
 def _phase(status: Status | None, age: float | None) -> str:

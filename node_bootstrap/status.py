@@ -50,12 +50,13 @@ class BackendReport:
 
 @dataclass(frozen=True)
 class StepReport:
-    """One step of the last pass: what it did, how long it took, one sentence."""
+    """One step of the last pass: what it did, how long it took, one sentence, when it began."""
 
     name: str
     outcome: Outcome
     seconds: float
     detail: str
+    began_at: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def explain(code: Annotated[str, typer.Argument(help="Code of a finding.")]) -> 
 
 
 @app.command()
-def status(
+def status(  # noqa: PLR0913 - each is an option of the command
     *,
     stack: StackOption = "rehearsal",
     bucket: Annotated[
@@ -130,12 +130,15 @@ def status(
     region: RegionOption = None,
     json_: JsonOption = False,
     watch: Annotated[bool, typer.Option(help="Go on showing until interrupted.")] = False,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the timeline of the boot.")
+    ] = None,
 ) -> None:
     """Show nodes, phases, seconds per phase, generation, endpoint, end and cost so far."""
     from infra.cli import status as command  # noqa: PLC0415 - see the module's docstring
 
     with _errors_as_sentences():
-        command.run(command.Question(stack, bucket, region, json_, watch))
+        command.run(command.Question(stack, bucket, region, json_, watch, svg))
 
 
 @app.command()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from botocore.exceptions import ClientError
@@ -19,6 +21,7 @@ from infra.cli.errors import UsageError
 from infra.cli.stack_region import session as session_of
 from infra.names import bucket_name
 from infra.readiness import Deployment
+from infra.render import timeline
 from infra.spent import Launch, launches, sentence
 from node_bootstrap.assignment import Assignment, assignment_key
 from node_bootstrap.jsondata import ContractError, from_json
@@ -44,6 +47,7 @@ class Question:
     region: str | None
     json: bool
     watch: bool
+    svg: Path | None = None
 
 
 def run(question: Question) -> None:
@@ -65,6 +69,9 @@ def run(question: Question) -> None:
             dataclasses.replace(contents, launches=billed.look(time.monotonic())), time.time()
         )
 
+    if question.svg is not None:
+        write_svg(look(), question.svg)
+        return
     if not question.watch:
         _print(question, look())
         return
@@ -98,6 +105,22 @@ class Billed:
                     raise
                 self._known = None
         return self._known
+
+
+def write_svg(shown: report.Report, file: Path) -> None:
+    """Write the timeline of the boot as a drawing."""
+    spans = [
+        timeline.Span(bar.node, bar.phase, bar.from_seconds, bar.to_seconds)
+        for bar in shown.timeline
+    ]
+    known = [bar.to_seconds or bar.from_seconds for bar in shown.timeline]
+    # A phase that goes on is drawn a tenth beyond what is known.
+    drawing = timeline.svg(f"{shown.stack}: from boot to ready", spans, 1.1 * max(known, default=0))
+    try:
+        file.write_text(drawing, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--svg {file}: {error.strerror}") from None
+    print(f"wrote {file}", file=sys.stderr)
 
 
 def read(s3: S3Client, stack: str, bucket: str) -> report.Contents:

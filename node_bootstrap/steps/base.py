@@ -91,9 +91,9 @@ class Marks:
 
 def run_step(step: Step, marks: Marks) -> StepReport:
     """Run one step; never raises for what a step may meet, the report says FAILED instead."""
-    began = time.monotonic()
+    began, began_at = time.monotonic(), time.time()
     outcome, detail = _attempt(step, marks, began + step.timeout_seconds)
-    return StepReport(step.name, outcome, round(time.monotonic() - began, 3), detail)
+    return StepReport(step.name, outcome, round(time.monotonic() - began, 3), detail, began_at)
 
 
 def _attempt(step: Step, marks: Marks, deadline: float) -> tuple[Outcome, str]:

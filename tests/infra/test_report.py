@@ -10,6 +10,7 @@ from infra.plan.make import make
 from infra.plan.request import EngineOptions, GroupRequest, Request, Vllm
 from infra.spent import Launch
 from node_bootstrap.assignment import Archive
+from node_bootstrap.status import Restart, StepReport
 
 GROUP = GroupRequest(
     name="serve",
@@ -81,3 +82,33 @@ def test_cost_is_told_where_instances_may_be_listed(contents):
     assert made.spent is not None
     assert made.spent.usd == pytest.approx(2 * made.spent.usd_per_hour)
     assert report.build(contents(), now=7200.0).spent is None
+
+
+def test_the_timeline_counts_from_each_nodes_boot(contents, status, group_report):
+    steps = (StepReport("weights", "CHANGED", 40.0, "x", began_at=1012.0),)
+    restarts = (Restart(1, "r1", "first start", 1052.0, 1090.0),)
+    statuses = {
+        "serve-0-0": status(
+            0,
+            booted_at=1000.0,
+            agent_started_at=1010.0,
+            steps=steps,
+            group=group_report(restarts=restarts),
+        ),
+        "serve-0-1": status(1, booted_at=1001.0, agent_started_at=1010.0, steps=()),
+    }
+    bars = report.build(contents(statuses=statuses), now=1100.0).timeline
+    assert [(b.node, b.phase, b.from_seconds, b.to_seconds) for b in bars] == [
+        ("serve-0-0", "boot", 0.0, 10.0),
+        ("serve-0-0", "weights", 12.0, 52.0),
+        ("serve-0-0", "vLLM, generation 1", 52.0, 90.0),
+        ("serve-0-1", "boot", 0.0, 9.0),
+        ("serve-0-1", "vLLM, generation 1", 51.0, 89.0),
+    ]
+
+
+def test_a_start_that_goes_on_has_no_end(contents, status, group_report):
+    group = group_report(restarts=(Restart(2, "r1", "x", 1052.0, None),))
+    statuses = {"serve-0-0": status(0, booted_at=1000.0, agent_started_at=1010.0, group=group)}
+    bars = report.build(contents(statuses=statuses), now=1100.0).timeline
+    assert bars[-1] == report.Bar("serve-0-0", "vLLM, generation 2", 52.0, None)

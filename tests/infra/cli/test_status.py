@@ -120,3 +120,11 @@ def test_without_permission_to_list_instances_the_rest_is_told():
         assert billed.look(0.0) is None
         assert billed.look(5.0) is None, "not asked again so soon"
         stub.assert_no_pending_responses()
+
+
+def test_the_boot_as_a_drawing(moe, bucket, status, tmp_path):
+    made = status(0, updated_at=4e9, booted_at=1000.0, agent_started_at=1012.5)
+    bucket(status_key("serve-0-0"), to_json(made))
+    file = tmp_path / "boot.svg"
+    assert moe("status", "--stack", "dev", "--svg", str(file)).exit_code == 0
+    assert "boot 12.5 s" in file.read_text()
