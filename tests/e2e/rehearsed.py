@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -245,10 +246,15 @@ Two checkouts that run these tests at a time need networks of their own.
 
 
 def write_stack(folder: Path, *, network: str = NETWORK, **changes: Any) -> Path:
-    """Write the rehearsal's stack file with the group's settings changed; return its folder."""
+    """Write the rehearsal's stack file with the group's settings changed; return its folder.
+
+    The other examples lie beside it as they are: pages plan them too.
+    """
     data = yaml.safe_load((CHECKOUT / "Pulumi.rehearsal.yaml").read_text())
     data["config"]["moe-serving:network"]["cidr"] = network
     data["config"]["moe-serving:groups"]["serve"].update(changes)
     folder.mkdir(parents=True, exist_ok=True)
+    for example in CHECKOUT.glob("Pulumi.*.yaml"):
+        shutil.copy(example, folder)
     (folder / "Pulumi.rehearsal.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
     return folder
