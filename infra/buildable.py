@@ -60,8 +60,16 @@ def _of_vllm(settings: Settings) -> Iterator[Fault]:
 
 def _of_account(settings: Settings) -> Iterator[Fault]:
     endpoint = settings.endpoint
-    if endpoint.exposure == "public":
-        yield "endpoint.exposure", "an endpoint with a public address", "exposure: private"
+    if endpoint.exposure == "public" and endpoint.certificate_arn is None:
+        what = "a public endpoint without a certificate of ACM"
+        yield "endpoint.exposure", what, "certificate_arn beside it, or exposure: private"
+    network = settings.network
+    if endpoint.exposure == "public" and network.subnet_id and not network.public_subnet_id:
+        what = "a public endpoint in an existing VPC without a public subnet"
+        yield "network.public_subnet_id", what, "give the subnet that the internet reaches"
+    if endpoint.exposure == "public" and not endpoint.balanced:
+        what = "a public endpoint without a load balancer"
+        yield "endpoint.load_balancer", what, "auto"
     if endpoint.tls is not None:
         yield "endpoint.tls", "TLS of the endpoint", _LEAVE_OUT
 

@@ -72,7 +72,12 @@ def request_of(
         vllm=_vllm(settings),
         groups=tuple(_group(name, group) for name, group in settings.groups.items()),
         capacity=Capacity(capacity.kind, capacity.id),
-        endpoint=Endpoint(endpoint.exposure, endpoint.allowed_cidrs, endpoint.tls is not None),
+        endpoint=Endpoint(
+            endpoint.exposure,
+            endpoint.allowed_cidrs,
+            tls=endpoint.tls is not None or endpoint.certificate_arn is not None,
+            open_to_the_world=endpoint.open_to_the_world,
+        ),
         gateway_instance_type=settings.gateway.instance_type,
         region=region,
         suppress=settings.checks.suppress,

@@ -324,6 +324,7 @@ def stack_facts(plan: Plan) -> StackFacts:
         router_argv=plan.router.argv if plan.router else (),
         shortest_context=min(contexts, default=None),
         notes=_notes(plan.notes),
+        open_to_the_world=plan.endpoint.open_to_the_world,
         way_out=plan.way_out,
         from_internet=plan.from_internet,
     )

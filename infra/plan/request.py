@@ -108,6 +108,7 @@ class Endpoint:
     exposure: Literal["private", "public"] = "private"
     allowed_cidrs: tuple[str, ...] = ()
     tls: bool = False
+    open_to_the_world: bool = False
 
 
 @dataclass(frozen=True)
