@@ -60,14 +60,35 @@ def _of_vllm(settings: Settings) -> Iterator[Fault]:
 
 def _of_account(settings: Settings) -> Iterator[Fault]:
     endpoint = settings.endpoint
-    if endpoint.exposure == "public":
-        yield "endpoint.exposure", "an endpoint with a public address", "exposure: private"
+    if endpoint.exposure == "public" and endpoint.certificate_arn is None:
+        what = "a public endpoint without a certificate of ACM"
+        yield "endpoint.exposure", what, "certificate_arn beside it, or exposure: private"
+    network = settings.network
+    if endpoint.exposure == "public" and network.subnet_id and not network.public_subnet_id:
+        what = "a public endpoint in an existing VPC without a public subnet"
+        yield "network.public_subnet_id", what, "give the subnet that the internet reaches"
+    if endpoint.exposure == "public" and not endpoint.balanced:
+        what = "a public endpoint without a load balancer"
+        yield "endpoint.load_balancer", what, "auto"
     if endpoint.tls is not None and endpoint.tls.issuer == "acme":
         yield "endpoint.tls.issuer", "a certificate of a public authority", "issuer: internal"
     if settings.gateway.enabled is False and (endpoint.keys or endpoint.tls):
         yield "gateway.enabled", "keys and TLS without a gateway", "enabled: auto"
     if endpoint.tls is not None and not settings.gateway.tls:
         yield "gateway.tls", "endpoint.tls without TLS on the gateway", "tls: true"
+    if endpoint.balanced and _has_gateway(settings):
+        what = "a load balancer in front of a gateway"
+        yield "endpoint.load_balancer", what, "one of the two: gateway: {enabled: false}, or false"
+
+
+def _has_gateway(settings: Settings) -> bool:
+    """As `infra.plan.gateway` decides it."""
+    if settings.gateway.enabled != "auto":
+        return settings.gateway.enabled
+    groups = settings.groups.values()
+    asked = bool(settings.endpoint.keys or settings.endpoint.tls)
+    several = sum(group.replicas for group in groups) > 1
+    return asked or several or any(group.role != "serve" for group in groups)
 
 
 def _of_groups(settings: Settings) -> Iterator[Fault]:

@@ -17,6 +17,8 @@ from botocore.exceptions import ClientError
 from infra.names import STACK_TAG, bucket_name, iam_path, parameter_path
 
 RETRY_SECONDS = 2.0
+MOST_TAGGED = 20
+"""Load balancers and target groups whose tags one call tells."""
 GONE_STATES = ("terminated", "deleted", "deleting", "cancelled", "expired")
 
 
@@ -48,11 +50,12 @@ class Clients:
     ssm: Any
     iam: Any
     sts: Any
+    elb: Any
 
     @classmethod
     def of(cls, session: boto3.Session) -> Clients:
         """Clients of one session."""
-        return cls(*(session.client(name) for name in ("ec2", "s3", "ssm", "iam", "sts")))
+        return cls(*(session.client(name) for name in ("ec2", "s3", "ssm", "iam", "sts", "elbv2")))
 
 
 Named = tuple[str, ...]
@@ -204,6 +207,23 @@ def _network_interfaces(clients: Clients, stack: str) -> Iterator[Named]:
         yield item["NetworkInterfaceId"], _name(item, item["NetworkInterfaceId"]), holder
 
 
+def _balancing(operation: str, answer: str, kind: str) -> Callable[[Clients, str], Iterator[Named]]:
+    """A finder over load balancing's Describe calls, which can't be asked by a tag."""
+
+    def finder(clients: Clients, stack: str) -> Iterator[Named]:
+        for page in _pages(clients.elb, operation, {}):
+            names = {item[f"{kind}Arn"]: item[f"{kind}Name"] for item in page[answer]}
+            arns = list(names)
+            for start in range(0, len(arns), MOST_TAGGED):
+                asked = arns[start : start + MOST_TAGGED]
+                told = clients.elb.describe_tags(ResourceArns=asked)["TagDescriptions"]
+                for item in told:
+                    if {"Key": STACK_TAG, "Value": stack} in item["Tags"]:
+                        yield item["ResourceArn"], names[item["ResourceArn"]]
+
+    return finder
+
+
 def _route_tables(clients: Clients, stack: str) -> Iterator[Named]:
     """Without the VPC's main table, which goes with the VPC."""
     for item in _tagged(clients, "describe_route_tables", "RouteTables", stack):
@@ -311,6 +331,16 @@ KINDS: tuple[Kind, ...] = (
         "launch template",
         _described("describe_launch_templates", "LaunchTemplates", "LaunchTemplateId"),
         lambda c, i: c.ec2.delete_launch_template(LaunchTemplateId=i),
+    ),
+    Kind(
+        "load balancer",
+        _balancing("describe_load_balancers", "LoadBalancers", "LoadBalancer"),
+        lambda c, i: c.elb.delete_load_balancer(LoadBalancerArn=i),
+    ),
+    Kind(
+        "target group",
+        _balancing("describe_target_groups", "TargetGroups", "TargetGroup"),
+        lambda c, i: c.elb.delete_target_group(TargetGroupArn=i),
     ),
     Kind(
         "VPC endpoint",

@@ -168,6 +168,9 @@ class EndpointSettings(Section):
     exposure: Annotated[
         Literal["private", "public"], Field(description="public: with an address of its own")
     ] = "private"
+    open_to_the_world: Annotated[
+        bool, Field(description="allowed_cidrs may be everybody: the keys alone are in between")
+    ] = False
     allowed_cidrs: Annotated[tuple[Cidr, ...], Field(description="who may connect")] = ()
     tls: TlsSettings | None = None
     keys: Annotated[
@@ -175,13 +178,36 @@ class EndpointSettings(Section):
         AfterValidator(unique_names),
         Field(description="API keys of the gateway; one named `default` where there are none"),
     ] = ()
+    load_balancer: Annotated[
+        bool | Literal["auto"], Field(description="auto: where the endpoint is public")
+    ] = "auto"
+    certificate_arn: Annotated[
+        str | None,
+        Field(
+            pattern=r"^arn:aws[a-z-]*:acm:[a-z0-9-]+:\d{12}:certificate/[0-9a-f-]+$",
+            description="of ACM, in the stack's region: the load balancer's",
+        ),
+    ] = None
+    domain: Annotated[
+        str | None,
+        Field(min_length=1, description="of the certificate; a CNAME to `endpoint_dns_name`"),
+    ] = None
 
     @field_validator("allowed_cidrs")
     @classmethod
-    def _not_the_world(cls, cidrs: tuple[str, ...]) -> tuple[str, ...]:
-        if any(ipaddress.IPv4Network(c).prefixlen == 0 for c in cidrs):
-            raise ValueError("networks that you know; 0.0.0.0/0 is everybody")
+    def _not_the_world(cls, cidrs: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        everybody = any(ipaddress.IPv4Network(c).prefixlen == 0 for c in cidrs)
+        if everybody and not info.data.get("open_to_the_world"):
+            raise ValueError(
+                "networks that you know; 0.0.0.0/0 is everybody, for which open_to_the_world "
+                "has to be true"
+            )
         return cidrs
+
+    @property
+    def balanced(self) -> bool:
+        """Whether a load balancer stands in front."""
+        return self.exposure == "public" if self.load_balancer == "auto" else self.load_balancer
 
 
 class CapacitySettings(Section):

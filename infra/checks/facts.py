@@ -184,6 +184,7 @@ class StackFacts:
     router_argv: tuple[str, ...]
     shortest_context: int | None
     notes: tuple[tuple[str, str, str, str], ...] = field(default=())
+    open_to_the_world: bool = False
     way_out: str = "none"
     from_internet: tuple[str, ...] = ()
 

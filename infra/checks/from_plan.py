@@ -303,7 +303,7 @@ def stack_facts(plan: Plan) -> StackFacts:
         capacity_id=plan.capacity.id,
         exposure=plan.endpoint.exposure,
         allowed_cidrs=plan.endpoint.allowed_cidrs,
-        tls=bool(plan.endpoint.tls),
+        tls=plan.endpoint.tls or plan.endpoint.certificate,
         placement_group=plan.placement_group,
         region=plan.region,
         types=tuple((*key, count) for key, count in counts.items()),
@@ -324,6 +324,7 @@ def stack_facts(plan: Plan) -> StackFacts:
         router_argv=plan.router.argv if plan.router else (),
         shortest_context=min(contexts, default=None),
         notes=_notes(plan.notes),
+        open_to_the_world=plan.endpoint.open_to_the_world,
         way_out=plan.way_out,
         from_internet=plan.from_internet,
     )

@@ -85,8 +85,6 @@ def why(request: Request) -> str:
         return "several groups need one address"
     if request.endpoint.tls:
         return "endpoint.tls"
-    if request.endpoint.exposure == "public":
-        return "the endpoint is public"
     return "endpoint.keys" if asked.keys else ""
 
 

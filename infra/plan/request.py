@@ -104,11 +104,13 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Who may reach the endpoint."""
+    """Who may reach the endpoint. tls: of the gateway; certificate: of a load balancer."""
 
     exposure: Literal["private", "public"] = "private"
     allowed_cidrs: tuple[str, ...] = ()
     tls: bool = False
+    certificate: bool = False
+    open_to_the_world: bool = False
 
 
 @dataclass(frozen=True)

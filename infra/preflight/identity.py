@@ -30,6 +30,12 @@ EC2_ACTIONS = (
     "ec2:TerminateInstances",
     "ec2:DescribeInstances",
 )
+BALANCER_ACTIONS = (
+    "elasticloadbalancing:CreateLoadBalancer",
+    "elasticloadbalancing:CreateTargetGroup",
+    "elasticloadbalancing:CreateListener",
+    "elasticloadbalancing:RegisterTargets",
+)
 NETWORK_ACTIONS = (
     "ec2:CreateVpc",
     "ec2:CreateSubnet",
@@ -116,6 +122,8 @@ def wanted(aws: Aws, asked: Asked) -> Mapping[str, Iterable[str]]:
         ec2 += ["ec2:CreateCapacityReservation", "ec2:CancelCapacityReservation"]
     if asked.gpu:
         ec2 += ["ec2:CreatePlacementGroup"]
+    if asked.public:
+        ec2 += BALANCER_ACTIONS
     partition = aws.arn.split(":")[1]
     bucket = f"arn:{partition}:s3:::{bucket_name(asked.stack, aws.account)}"
     parameter = f"arn:{partition}:ssm:{aws.region}:{aws.account}:parameter"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -120,3 +121,15 @@ def gpu_nodes(plan: Plan) -> dict[str, int]:
         if group.gpus_per_node:
             counts[group.instance_type] = counts.get(group.instance_type, 0) + len(group.nodes)
     return counts
+
+
+RESERVED_LONGER_SECONDS = 3600
+"""Nodes count their ttl from their boot, which comes after the reservation."""
+
+
+def reservation_end(ttl_seconds: float | None) -> str | None:
+    """When a reservation ends that nobody comes back for; only the first `up`'s answer counts."""
+    if ttl_seconds is None:
+        return None
+    seconds = ttl_seconds + RESERVED_LONGER_SECONDS
+    return (dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")

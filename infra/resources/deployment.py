@@ -19,7 +19,14 @@ from infra.plan.gateway import CA_KEY
 from infra.plan.plan import Node, Plan, agent_token_parameter, api_key_parameter
 from infra.plan.reach import private_repository
 from infra.resources import outputs, zones
-from infra.resources.capacity import Capacity, CapacityArgs, Launching, gpu_nodes
+from infra.resources.capacity import (
+    Capacity,
+    CapacityArgs,
+    Launching,
+    gpu_nodes,
+    reservation_end,
+)
+from infra.resources.endpoint import Endpoint, EndpointArgs
 from infra.resources.existing import existing
 from infra.resources.expected import expected
 from infra.resources.gateway import Gateway, GatewayArgs, as_node
@@ -74,6 +81,7 @@ class Stack:
         self.network.open(after=reserved)
         self.storage = self._make_storage(reserved)
         self.addresses = self._make_addresses()
+        self.balancer = self._make_balancer()
         self.nodes = self._make_nodes()
         self.record = self._make_record()
 
@@ -100,6 +108,7 @@ class Stack:
                 },
             },
             "hourly_cost": outputs.hourly_cost(self._plan),
+            **({"endpoint_dns_name": self.balancer.dns_name} if self.balancer else {}),
             "record": self.record.uri,
             "bucket": self.storage.bucket_name,
             "vpc_id": self.network.vpc_id,
@@ -127,6 +136,10 @@ class Stack:
     @property
     def _plan(self) -> Plan:
         return self._args.plan
+
+    @property
+    def _fronted(self) -> bool:
+        return self._plan.gateway is not None or self._args.settings.endpoint.balanced
 
     def _options(self, *after: pulumi.Resource) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(provider=self._provider, depends_on=list(after))
@@ -166,11 +179,11 @@ class Stack:
             NetworkArgs(
                 region=self._args.region,
                 cidr=network.cidr,
-                zone=network.zone if pinned else self._offered.apply(zones.choose),
+                zone=network.zone if pinned else self._offered.apply(zones.chosen),
                 zone_pinned=pinned,
                 api_port=self._plan.ports.api,
-                # With a gateway nobody else gets to the primaries.
-                allowed_cidrs=() if self._plan.gateway else settings.endpoint.allowed_cidrs,
+                # With a gateway or a load balancer in front nobody else gets to the primaries.
+                allowed_cidrs=() if self._fronted else settings.endpoint.allowed_cidrs,
                 nat=self._plan.way_out == "nat",
                 public_subnet=settings.endpoint.exposure == "public",
                 services=self._services(),
@@ -215,6 +228,7 @@ class Stack:
                 placement_group=self._plan.placement_group,
                 existing_group=self._args.settings.capacity.placement_group,
                 refusals=self._refusals,
+                end_date=reservation_end(self._plan.ttl_seconds),
             ),
             self._options(),
         )
@@ -265,10 +279,37 @@ class Stack:
             addresses={name: address.private_ip for name, address in self.addresses.items()},
         ).apply(fill_in)
 
+    def _make_balancer(self) -> Endpoint | None:
+        endpoint, network = self._args.settings.endpoint, self.network
+        if not endpoint.balanced:
+            return None
+        outside = network.public_subnet_id
+        public = endpoint.exposure == "public" and outside is not None
+        return Endpoint(
+            EndpointArgs(
+                vpc_id=network.vpc_id,
+                subnet_id=outside if public and outside else network.subnet_id,
+                public=public,
+                certificate_arn=endpoint.certificate_arn,
+                domain=endpoint.domain,
+                allowed_cidrs=endpoint.allowed_cidrs,
+                targets={n: self.addresses[n].private_ip for n in self._endpoint_nodes()},
+                target_port=self._plan.ports.api,
+                target_group_id=network.access_id,
+            ),
+            self._options(),
+        )
+
+    def _endpoint_nodes(self) -> list[str]:
+        """The nodes that clients talk to."""
+        return [group.primary.name for group in self._plan.groups]
+
     def _make_nodes(self) -> dict[str, NodeInstance]:
         told = self._assignments()
         # Weights are uploaded before any node starts: a GPU node that waits for them is billed.
-        first = [self.network, self.storage, *([self.capacity] if self.capacity else [])]
+        # So do a wrong certificate and a reservation: better before the nodes than beside them.
+        others = [part for part in (self.capacity, self.balancer) if part is not None]
+        first = [self.network, self.storage, *others]
         made = {
             node.name: NodeInstance(self._node_args(node, pictured, told), self._options(*first))
             for pictured, nodes in self._by_image()
@@ -367,6 +408,8 @@ class Stack:
     def _endpoint(self) -> pulumi.Output[str]:
         if self.gateway is not None:
             return self.gateway.endpoint
+        if self.balancer is not None:
+            return self.balancer.url
         primary = self._plan.groups[0].primary.name
         port = self._plan.ports.api
         return self.addresses[primary].private_ip.apply(lambda ip: f"http://{ip}:{port}/v1")

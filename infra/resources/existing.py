@@ -13,10 +13,6 @@ from infra.resources.network import Existing
 from infra.settings import NetworkSettings
 
 
-class UnfitSubnetError(ValueError):
-    """The subnet can't hold the stack; every reason at once."""
-
-
 @dataclass(frozen=True)
 class Found:
     """What AWS says of a subnet. free: addresses that nobody has."""
@@ -58,7 +54,8 @@ def existing(
         )
         reasons = unfit(found, str(network.vpc_id), wanted, zones)
         if reasons:
-            raise UnfitSubnetError(
+            # Shown as its sentences alone: a traceback helps nobody to mend a setting.
+            raise pulumi.RunError(
                 f"network.subnet_id {found.id} can't hold this stack:\n"
                 + "\n".join(f"  - {reason}" for reason in reasons)
             )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import pulumi
+
 
 class NoZoneError(ValueError):
     """No zone offers what the stack asks for; says which zones offer which type."""
@@ -43,3 +45,11 @@ def choose(offered: Mapping[str, Sequence[str]]) -> str:
         f"No Availability Zone of this region offers {' and '.join(wanted)} ({seen}). The nodes of "
         "a stack share one zone: take another instance type or another aws:region."
     )
+
+
+def chosen(offered: Mapping[str, Sequence[str]]) -> str:
+    """As `choose`, with an error that Pulumi shows as its sentence alone."""
+    try:
+        return choose(offered)
+    except NoZoneError as error:
+        raise pulumi.RunError(str(error)) from error

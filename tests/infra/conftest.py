@@ -136,9 +136,22 @@ def make_stack(session) -> dict[str, str]:
         "route table": table_id,
         "internet gateway": gateway_id,
         "VPC endpoint": endpoint,
+        **make_balancer(session.client("elbv2"), vpc, subnet),
         **make_members(ec2, vpc, subnet),
         **make_storage(session),
         **make_identity(session),
+    }
+
+
+def make_balancer(elb, vpc: str, subnet: str) -> dict[str, str]:
+    tags = [{"Key": STACK_TAG, "Value": "dev"}]
+    balancer = elb.create_load_balancer(Name="b", Type="network", Subnets=[subnet], Tags=tags)
+    group = elb.create_target_group(
+        Name="g", Protocol="TCP", Port=8000, VpcId=vpc, TargetType="ip", Tags=tags
+    )
+    return {
+        "load balancer": balancer["LoadBalancers"][0]["LoadBalancerArn"],
+        "target group": group["TargetGroups"][0]["TargetGroupArn"],
     }
 
 

@@ -11,6 +11,7 @@ GOOD: dict[str, Any] = {
     "model": {"name": "org/tiny-moe", "source": "build/models/tiny"},
     "groups": {"serve": {"instance_type": "c7i.large", "nodes": 2}},
 }
+ARN = "arn:aws:acm:us-east-1:123456789012:certificate/0a1b2c3d-0000-0000-0000-000000000000"
 
 
 def faults_of(**changes: Any) -> list[str]:
@@ -36,6 +37,27 @@ NOT_BUILT = [
     ({"vllm": {"version": "0.33.0"}}, "vllm.version", "version: 0.32.0"),
     ({"endpoint": {"exposure": "public"}}, "endpoint.exposure", "exposure: private"),
     ({"endpoint": {"tls": {"domain": "moe.example"}}}, "endpoint.tls.issuer", "internal"),
+    (
+        {"endpoint": {"exposure": "public", "certificate_arn": ARN, "load_balancer": False}},
+        "endpoint.load_balancer",
+        "auto",
+    ),
+    (
+        {
+            "endpoint": {"exposure": "public", "certificate_arn": ARN},
+            "network": {"vpc_id": "vpc-0a", "subnet_id": "subnet-0a"},
+        },
+        "network.public_subnet_id",
+        "the subnet that the internet reaches",
+    ),
+    (
+        {
+            "endpoint": {"exposure": "public", "certificate_arn": ARN},
+            "gateway": {"enabled": True},
+        },
+        "endpoint.load_balancer",
+        "one of the two",
+    ),
     ({"groups": group(load_balancing="hybrid")}, "groups.serve.load_balancing", "internal"),
     ({"groups": group(tensor_parallel_size=2)}, "groups.serve.tensor_parallel_size", "1"),
     ({"groups": group(enforce_eager=False)}, "groups.serve.enforce_eager", "no compiler"),
@@ -55,6 +77,9 @@ def test_plannable_and_not_built_yet(changes: dict[str, Any], key: str, said: st
 BUILT = {
     "weights in S3": {"model": {"name": "a/b", "source": "s3://bucket/model"}},
     "a reservation": {"capacity": {"kind": "reserve"}},
+    "a public endpoint with a certificate": {
+        "endpoint": {"exposure": "public", "certificate_arn": ARN}
+    },
     "a subnet that is there": {"network": {"vpc_id": "vpc-0a", "subnet_id": "subnet-0a"}},
     "GPU nodes in containers of another release": {
         "vllm": {"version": "0.33.0", "runtime": "container"},

@@ -69,7 +69,7 @@ def test_kinds_that_have_no_stand_in(name, operation, answer, id_):
     with Stubber(ec2) as stub:
         expected = {"Filters": [{"Name": f"tag:{STACK_TAG}", "Values": ["dev"]}]}
         stub.add_response(operation, answer, expected)
-        clients = leftovers.Clients(ec2, None, None, None, None)
+        clients = leftovers.Clients(ec2, *[None] * 5)
         assert list(kind.find(clients, "dev")) == [(id_, id_)]
 
 
@@ -77,7 +77,7 @@ def test_a_kind_that_may_not_be_listed_is_an_error_not_an_empty_list(session, mo
     ec2 = boto3.client(
         "ec2", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
     )
-    clients = leftovers.Clients(ec2, None, None, None, None)
+    clients = leftovers.Clients(ec2, *[None] * 5)
     (kind,) = [k for k in ALL_KINDS if k.name == "VPC"]
     with Stubber(ec2) as stub:
         stub.add_client_error("describe_vpcs", "UnauthorizedOperation", "not you")

@@ -39,14 +39,17 @@ def public_without_cidrs(*, exposure: str, allowed_cidrs: tuple[str, ...]) -> Hi
     Severity.ERROR,
     _KEY,
     consequence="Anybody on the internet could reach the endpoint, with one key in between",
-    remedy="the networks of your clients; 0.0.0.0/0 is everybody, and halves of it are too",
+    remedy="the networks of your clients; 0.0.0.0/0 is everybody, and halves of it are too;"
+    " endpoint.open_to_the_world: true where everybody is meant",
     source=_SECURITY,
     example="`allowed_cidrs: [0.0.0.0/0]`, or `[0.0.0.0/1, 128.0.0.0/1]`.",
     scope="stack",
     suppressible=False,
 )
-def open_to_the_world(*, allowed_cidrs: tuple[str, ...]) -> Hits:
-    """The endpoint isn't for everybody."""
+def open_to_the_world(*, allowed_cidrs: tuple[str, ...], open_to_the_world: bool) -> Hits:
+    """The endpoint isn't for everybody, unless that is said."""
+    if open_to_the_world:
+        return
     wide = [c for c in allowed_cidrs if ipaddress.ip_network(c, strict=False).prefixlen < 8]
     if wide:
         yield Hit(f"the endpoint is open to {', '.join(wide)}")

@@ -68,6 +68,8 @@ class Account(pulumi.runtime.Mocks):
             outputs["privateIp"] = f"10.42.0.{11 + index}"
         if args.typ == "aws:ec2/placementGroup:PlacementGroup":
             outputs["name"] = f"{args.name}-1234567"
+        if args.typ == "aws:lb/loadBalancer:LoadBalancer":
+            outputs["dnsName"] = "nlb.example"
         if args.typ == "aws:ec2/launchTemplate:LaunchTemplate":
             outputs["latestVersion"] = 1
         if args.typ == "aws:s3/bucket:Bucket":

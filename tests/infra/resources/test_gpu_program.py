@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from typing import Any
 
@@ -86,6 +87,14 @@ def test_a_reservation_for_all_nodes_in_their_placement_group(run_program):
     assert target == {"capacityReservationId": "p5en.48xlarge-id"}
     assert launch["placement"] == {"groupName": "nodes-1234567"}
     assert "instanceMarketOptions" not in launch
+
+
+def test_a_reservation_ends_by_itself_an_hour_after_the_nodes_of_a_stack_with_a_ttl(run_program):
+    account, _ = run_program(config_of(capacity={"kind": "reserve"}, ttl="4h"))
+    made = account.one("capacityReservation:CapacityReservation", "p5en.48xlarge").inputs
+    assert made["endDateType"] == "limited"
+    left = dt.datetime.fromisoformat(made["endDate"]) - dt.datetime.now(dt.UTC)
+    assert dt.timedelta(hours=4, minutes=58) < left <= dt.timedelta(hours=5)
 
 
 def test_on_demand_nodes_share_a_placement_group_and_target_nothing(run_program):
