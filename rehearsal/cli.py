@@ -75,7 +75,10 @@ def up(*, stack: Stack = DEFAULT, boot: Boot = True, provider: Provider = "ours"
         marker.unlink()
     print(work.pulumi.ask("stack", "output", "--stack", stack), end="")
     if boot:
-        print(how_to_ask(stack, str(source.model.get("name", ""))))
+        trusted = "ca_certificate" in json.loads(
+            work.pulumi.ask("stack", "output", "--json", "--stack", stack)
+        )
+        print(how_to_ask(stack, str(source.model.get("name", "")), own_authority=trusted))
 
 
 @app.command()
@@ -169,7 +172,7 @@ def account_stop() -> None:
     account_process.stop(home())
 
 
-def how_to_ask(stack: str, name: str) -> str:
+def how_to_ask(stack: str, name: str, *, own_authority: bool = False) -> str:
     """Return commands, ready to paste, that ask the stack's model something.
 
     The key goes to curl through a pipe: in an argument every user of the machine could read it.
@@ -177,14 +180,17 @@ def how_to_ask(stack: str, name: str) -> str:
     Args:
         stack: the stack's name.
         name: the name under which vLLM serves the model.
+        own_authority: the endpoint's certificate is signed by the stack's gateway.
     """
     body = json.dumps({"model": name, "prompt": "Hello", "max_tokens": 16})
     output = f"pulumi stack output --stack {shlex.quote(stack)}"
+    fetch = f"{output} ca_certificate > build/ca.pem\n" if own_authority else ""
+    trust = " --cacert build/ca.pem" if own_authority else ""
     return (
         "\nAsk it something:\n\n"
         'eval "$(make -s env)"\n'
-        f"{output} api_key --show-secrets | sed 's/^/Authorization: Bearer /' |\n"
-        f"  curl -sS --noproxy '*' -H @- -H 'Content-Type: application/json' \\\n"
+        f"{fetch}{output} api_key --show-secrets | sed 's/^/Authorization: Bearer /' |\n"
+        f"  curl -sS --noproxy '*'{trust} -H @- -H 'Content-Type: application/json' \\\n"
         f"  -d {shlex.quote(body)} \\\n"
         f'  "$({output} endpoint)/completions"\n'
     )

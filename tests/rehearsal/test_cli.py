@@ -107,6 +107,14 @@ def test_the_command_to_paste_keeps_the_key_out_of_every_argument():
     assert done.returncode == 0
 
 
+def test_an_endpoint_with_its_own_authority_is_asked_with_that_certificate():
+    shown = cli.how_to_ask("rehearsal-pd", "tiny", own_authority=True)
+    fetched = "pulumi stack output --stack rehearsal-pd ca_certificate > build/ca.pem\n"
+    assert fetched in shown
+    assert "--cacert build/ca.pem" in shown.partition(fetched)[2]
+    assert "ca.pem" not in cli.how_to_ask("rehearsal", "tiny")
+
+
 def test_the_command_to_paste_sends_the_models_name_as_json(tmp_path):
     for name, script in (
         ("pulumi", 'case "$*" in *api_key*) echo the-key;; *) echo http://10.0.0.1:8000/v1;; esac'),
