@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from infra.plan.assignments import S3Location
@@ -60,25 +60,9 @@ def node(  # noqa: PLR0913 - each is a right or a place of one
         weights: whether it reads any.
         builds: it keeps wheels that it built in the bucket, for the nodes after it.
     """
-    puts = [f"{bucket_arn}/{key}" for key in (status_key(name), *writes)]
+    partition = bucket_arn.split(":")[1]
     return _document(
-        {
-            "Sid": "OwnAssignmentArchiveAndWeights",
-            "Effect": "Allow",
-            "Action": "s3:GetObject",
-            "Resource": [
-                f"{bucket_arn}/{assignment_key(name)}",
-                f"{bucket_arn}/bootstrap/*",
-                *([f"{bucket_arn}/models/*"] if weights else ()),
-                f"{bucket_arn}/{EXTENSION_KEY}",
-            ],
-        },
-        {
-            "Sid": "OwnStatus",
-            "Effect": "Allow",
-            "Action": "s3:PutObject",
-            "Resource": puts if writes else puts[0],
-        },
+        *_own_objects(bucket_arn, name, writes, weights=weights),
         {
             "Sid": "NamedSecrets",
             "Effect": "Allow",
@@ -92,10 +76,29 @@ def node(  # noqa: PLR0913 - each is a right or a place of one
             "Action": list(SESSION_MANAGER_ACTIONS),
             "Resource": "*",
         },
-        *(_model(bucket_arn.split(":")[1], model) if model else ()),
-        *(_pull(bucket_arn.split(":")[1], repository) if repository else ()),
+        *(_model(partition, model) if model else ()),
+        *(_pull(partition, repository) if repository else ()),
         *([_wheels(bucket_arn)] if builds else ()),
     )
+
+
+def _own_objects(
+    bucket_arn: str, name: str, writes: Sequence[str], *, weights: bool
+) -> Iterator[Mapping[str, Any]]:
+    reads = [assignment_key(name), "bootstrap/*", *(["models/*"] if weights else ()), EXTENSION_KEY]
+    yield {
+        "Sid": "OwnAssignmentArchiveAndWeights",
+        "Effect": "Allow",
+        "Action": "s3:GetObject",
+        "Resource": [f"{bucket_arn}/{key}" for key in reads],
+    }
+    puts = [f"{bucket_arn}/{key}" for key in (status_key(name), *writes)]
+    yield {
+        "Sid": "OwnStatus",
+        "Effect": "Allow",
+        "Action": "s3:PutObject",
+        "Resource": puts if writes else puts[0],
+    }
 
 
 def _wheels(bucket_arn: str) -> Mapping[str, Any]:
