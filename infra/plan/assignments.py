@@ -125,10 +125,11 @@ def kv_transfer(group: Group) -> KvTransfer | None:
 def _backend(group: Group) -> Backend | None:
     """What a node imports before it starts; None where vLLM brings all that it needs."""
     chosen = group.all2all_backend.chosen
-    library = all2all_backends()[chosen].library
-    if not library:
+    # A group of one rank exchanges no tokens: it has no backend at all.
+    backend = all2all_backends().get(chosen)
+    if backend is None or not backend.library:
         return None
-    return Backend(chosen, library.partition(" ")[0], group.all2all_fallback or "")
+    return Backend(chosen, backend.library.partition(" ")[0], group.all2all_fallback or "")
 
 
 def _software(node: Node) -> Software:

@@ -49,6 +49,14 @@ def test_every_node_can_read_its_own(stack_request, place_of):
         assert from_json(Assignment, to_json(assignment)) == assignment
 
 
+def test_a_group_of_one_rank_imports_no_library_for_its_tokens(
+    stack_request, group_request, place_of
+):
+    plan = make(stack_request(group_request(nodes=1)))
+    (alone,) = assignments(plan, place_of(plan)).values()
+    assert alone.backend is None
+
+
 def test_members_know_one_another_and_themselves(stack_request, place_of):
     plan = make(stack_request())
     made = assignments(plan, place_of(plan))
