@@ -210,6 +210,7 @@ def _memory_request(
         num_redundant_experts=group.eplb.num_redundant_experts if group.eplb else None,
         dual_batch_overlap=options.enable_dbo,
         block_size=options.block_size,
+        transfers_kv=group.role != "serve",
     )
 
 

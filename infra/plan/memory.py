@@ -56,6 +56,8 @@ class MemoryRequest:
     block_size: int | None = None
     deepep_buffer_mib: int = 1024
     hybrid_kv_cache: bool = True
+    transfers_kv: bool = False
+    """A prefill or decode group: NIXL registers its KV cache."""
 
     @property
     def cut(self) -> Sharding:
@@ -246,7 +248,10 @@ def _non_torch_items(request: MemoryRequest, used: Effective) -> list[MemoryItem
     staged = request.deepep_buffer_mib * 2**20
     use = runtime.All2AllUse(request.all2all_backend, request.nodes, tokens, staged)
     buffers = runtime.all2all_buffers(request.model, request.cut, use)
-    return [MemoryItem("non_torch", name, size / GIB) for name, size in (*parts, *buffers)]
+    # vLLM's connector registers the KV cache where it lies: no copy, no further memory of the GPU.
+    registered = (("NIXL registration, in place", 0),) if request.transfers_kv else ()
+    every = (*parts, *buffers, *registered)
+    return [MemoryItem("non_torch", name, size / GIB) for name, size in every]
 
 
 def _sums(items: list[MemoryItem]) -> dict[str, float]:

@@ -247,3 +247,11 @@ def test_the_documentation_has_the_table_of_parallelism():
     page = (sources.PROJECT / "docs" / "plan.md").read_text()
     for row in WAYS:
         assert f"| `{row.mode}`: {row.name} | {row.use_when} | {row.trade_off} |" in page
+
+
+@pytest.mark.parametrize(("stack", "named"), [("pd", True), ("wide-ep", False)])
+def test_groups_that_hand_kv_over_name_its_registration(stack: str, named: bool):  # noqa: FBT001
+    for group in plan_of(stack).groups:
+        assert group.memory is not None
+        items = {item.name: item.gib for item in group.memory.items}
+        assert ("NIXL registration, in place" in items) == named
