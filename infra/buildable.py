@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from infra import catalog
 from infra.faults import NAMESPACE, SettingsError
+from infra.plan import gateway
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,13 +83,14 @@ def _of_account(settings: Settings) -> Iterator[Fault]:
 
 
 def _has_gateway(settings: Settings) -> bool:
-    """As `infra.plan.gateway` decides it."""
-    if settings.gateway.enabled != "auto":
-        return settings.gateway.enabled
-    groups = settings.groups.values()
-    asked = bool(settings.endpoint.keys or settings.endpoint.tls)
-    several = sum(group.replicas for group in groups) > 1
-    return asked or several or any(group.role != "serve" for group in groups)
+    enabled, endpoint = settings.gateway.enabled, settings.endpoint
+    reason = gateway.why(
+        settings.groups.values(),
+        enabled=None if enabled == "auto" else enabled,
+        tls=endpoint.tls is not None,
+        keys=bool(endpoint.keys),
+    )
+    return bool(reason)
 
 
 def _of_groups(settings: Settings) -> Iterator[Fault]:

@@ -18,6 +18,13 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 StackArgument = Annotated[str, typer.Argument(help="Name of the stack.")]
 StackOption = Annotated[str, typer.Option("--stack", "-s", help="Name of the stack.")]
 RegionOption = Annotated[str | None, typer.Option(help="AWS region; the stack file's by default.")]
+FileOption = Annotated[
+    Path | None, typer.Option("--file", "-f", help="A stack file or a settings file.")
+]
+ModelConfigOption = Annotated[
+    Path | None, typer.Option(help="The model's config.json, instead of the settings' own.")
+]
+BucketOption = Annotated[str | None, typer.Option(help="The stack's bucket, if not the usual.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -30,12 +37,8 @@ def _root() -> None:
 def plan(  # noqa: PLR0913 - each is an option of the command
     *,
     stack: StackOption = "rehearsal",
-    file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="A stack file or a settings file.")
-    ] = None,
-    model_config: Annotated[
-        Path | None, typer.Option(help="The model's config.json, instead of the settings' own.")
-    ] = None,
+    file: FileOption = None,
+    model_config: ModelConfigOption = None,
     json_: JsonOption = False,
     commands: Annotated[
         bool, typer.Option(help="Print each node's command as one would paste it.")
@@ -68,12 +71,8 @@ def plan(  # noqa: PLR0913 - each is an option of the command
 def check(
     *,
     stack: StackOption = "rehearsal",
-    file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="A stack file or a settings file.")
-    ] = None,
-    model_config: Annotated[
-        Path | None, typer.Option(help="The model's config.json, instead of the settings' own.")
-    ] = None,
+    file: FileOption = None,
+    model_config: ModelConfigOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Say what would go wrong. Exit status 1 on an error, 2 if the settings can't be read."""
@@ -87,12 +86,8 @@ def check(
 def preflight(
     stack: StackArgument = "rehearsal",
     *,
-    file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="A stack file or a settings file.")
-    ] = None,
-    model_config: Annotated[
-        Path | None, typer.Option(help="The model's config.json, instead of the settings' own.")
-    ] = None,
+    file: FileOption = None,
+    model_config: ModelConfigOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Ask the account what it would refuse. Reads alone. Exit status 1 if anything fails."""
@@ -124,9 +119,7 @@ def explain(code: Annotated[str, typer.Argument(help="Code of a finding.")]) -> 
 def status(  # noqa: PLR0913 - each is an option of the command
     *,
     stack: StackOption = "rehearsal",
-    bucket: Annotated[
-        str | None, typer.Option(help="The stack's bucket, if not the usual.")
-    ] = None,
+    bucket: BucketOption = None,
     region: RegionOption = None,
     json_: JsonOption = False,
     watch: Annotated[bool, typer.Option(help="Go on showing until interrupted.")] = False,
@@ -146,9 +139,7 @@ def extend(
     stack: StackArgument,
     by: Annotated[str, typer.Argument(metavar="DURATION", help="How much longer: 30m, 2h.")],
     *,
-    bucket: Annotated[
-        str | None, typer.Option(help="The stack's bucket, if not the usual.")
-    ] = None,
+    bucket: BucketOption = None,
     region: RegionOption = None,
 ) -> None:
     """Move the end of a stack with a ttl, so much later than it is now."""
@@ -209,9 +200,7 @@ def bench(  # noqa: PLR0913 - each is an option of the command
 def doctor(  # noqa: PLR0913 - each is an option of the command
     stack: StackArgument = "rehearsal",
     *,
-    bucket: Annotated[
-        str | None, typer.Option(help="The stack's bucket, if not the usual.")
-    ] = None,
+    bucket: BucketOption = None,
     region: RegionOption = None,
     json_: JsonOption = False,
     list_: Annotated[bool, typer.Option("--list", help="Print the library of symptoms.")] = False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from infra import catalog
 from infra.plan import topology
@@ -30,7 +30,7 @@ from node_bootstrap.assignment import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from infra.plan.assignments import Place
     from infra.plan.nics import NetworkInterface
@@ -74,26 +74,42 @@ class GatewayPlan:
         return "https" if self.tls else "http"
 
 
-def why(request: Request) -> str:
-    """Why the stack has a gateway; empty where the primary is the endpoint."""
-    asked = request.gateway
-    if asked.enabled is not None:
-        return "gateway.enabled is true" if asked.enabled else ""
-    if any(group.role != "serve" for group in request.groups):
+class AskedGroup(Protocol):
+    """A group, as settings or a request have it."""
+
+    @property
+    def role(self) -> str:
+        """`serve`, `prefill` or `decode`."""
+        ...
+
+    @property
+    def replicas(self) -> int:
+        """Groups of this kind."""
+        ...
+
+
+def why(groups: Iterable[AskedGroup], *, enabled: bool | None, tls: bool, keys: bool) -> str:
+    """Why a stack has a gateway; empty where the primary is the endpoint. enabled None: auto."""
+    if enabled is not None:
+        return "gateway.enabled is true" if enabled else ""
+    asked = tuple(groups)
+    if any(group.role != "serve" for group in asked):
         return "prefill and decode groups need a router"
-    if sum(group.replicas for group in request.groups) > 1:
+    if sum(group.replicas for group in asked) > 1:
         return "several groups need one address"
-    if request.endpoint.tls:
+    if tls:
         return "endpoint.tls"
-    return "endpoint.keys" if asked.keys else ""
+    return "endpoint.keys" if keys else ""
 
 
 def gateway(request: Request) -> GatewayPlan | None:
     """The gateway's plan; None where the stack has none."""
-    reason = why(request)
+    asked = request.gateway
+    reason = why(
+        request.groups, enabled=asked.enabled, tls=request.endpoint.tls, keys=bool(asked.keys)
+    )
     if not reason:
         return None
-    asked = request.gateway
     instance = catalog.instance_type(request.gateway_instance_type)
     place = topology.NodePlace(GATEWAY, 0, "primary", 0, 0)
     return GatewayPlan(

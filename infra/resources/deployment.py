@@ -17,7 +17,6 @@ from infra.names import NODE_TAG, STACK_TAG, bucket_name, iam_path
 from infra.plan.assignments import Place, assignments, s3_location
 from infra.plan.gateway import CA_KEY
 from infra.plan.plan import Node, Plan, agent_token_parameter, api_key_parameter
-from infra.plan.reach import private_repository
 from infra.resources import outputs, zones
 from infra.resources.capacity import (
     Capacity,
@@ -31,7 +30,7 @@ from infra.resources.existing import existing
 from infra.resources.expected import expected
 from infra.resources.gateway import Gateway, GatewayArgs, as_node
 from infra.resources.images import Image, image
-from infra.resources.network import REGISTRY_SERVICES, SSM_SERVICES, Network, NetworkArgs
+from infra.resources.network import Network, NetworkArgs, services
 from infra.resources.nodes import Address, AddressArgs, NodeArgs, NodeInstance
 from infra.resources.record import Record, RecordArgs
 from infra.resources.refusals import Refusals
@@ -124,14 +123,9 @@ class Stack:
         await asyncio.gather(*(output.future() for output in last), return_exceptions=True)
 
     def _keys(self) -> dict[str, Any]:
-        """What a client shows, and whom it must trust."""
         if self.gateway is None:
             return {"api_key": self.storage.parameters[api_key_parameter(self._plan.stack)].value}
-        first = self.gateway.asked[0].name
-        shown: dict[str, Any] = {"api_key": self.gateway.keys[first], "api_keys": self.gateway.keys}
-        bucket = self.storage.bucket_name
-        certificate = self.gateway.certificate(bucket, self._provider, self.record)
-        return shown | ({} if certificate is None else {"ca_certificate": certificate})
+        return self.gateway.outputs(self.storage.bucket_name, self._provider, self.record)
 
     @property
     def _plan(self) -> Plan:
@@ -186,7 +180,7 @@ class Stack:
                 allowed_cidrs=() if self._fronted else settings.endpoint.allowed_cidrs,
                 nat=self._plan.way_out == "nat",
                 public_subnet=settings.endpoint.exposure == "public",
-                services=self._services(),
+                services=services(self._plan),
                 existing=existing(network, self._types, self._offered, self._look_up),
             ),
             self._options(),
@@ -201,11 +195,6 @@ class Stack:
         )
         self.network.admit_to_services(made.group_id)
         return made
-
-    def _services(self) -> tuple[str, ...]:
-        images = [node.software.image for node in self._plan.nodes]
-        private = any(private_repository(name) for name in images)
-        return (*SSM_SERVICES, *(REGISTRY_SERVICES if private else ()))
 
     def _make_refusals(self) -> Refusals:
         types = {node.name: node.instance_type for node in self._plan.nodes}
@@ -283,6 +272,7 @@ class Stack:
         endpoint, network = self._args.settings.endpoint, self.network
         if not endpoint.balanced:
             return None
+        primaries = [group.primary.name for group in self._plan.groups]
         outside = network.public_subnet_id
         public = endpoint.exposure == "public" and outside is not None
         return Endpoint(
@@ -293,16 +283,12 @@ class Stack:
                 certificate_arn=endpoint.certificate_arn,
                 domain=endpoint.domain,
                 allowed_cidrs=endpoint.allowed_cidrs,
-                targets={n: self.addresses[n].private_ip for n in self._endpoint_nodes()},
+                targets={name: self.addresses[name].private_ip for name in primaries},
                 target_port=self._plan.ports.api,
                 target_group_id=network.access_id,
             ),
             self._options(),
         )
-
-    def _endpoint_nodes(self) -> list[str]:
-        """The nodes that clients talk to."""
-        return [group.primary.name for group in self._plan.groups]
 
     def _make_nodes(self) -> dict[str, NodeInstance]:
         told = self._assignments()

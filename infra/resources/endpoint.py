@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
+from infra.resources import ports
+
 HTTPS_PORT = 443
 TCP_IDLE_SECONDS = 6000
 """The most that a TCP listener takes: a long completion that isn't streamed sends nothing for long.
@@ -79,33 +81,13 @@ class Endpoint(pulumi.ComponentResource):
             tags={"Name": f"moe-serving-{pulumi.get_stack()}-load-balancer"},
             opts=self._opts,
         )
-        for cidr in args.allowed_cidrs:
-            aws.vpc.SecurityGroupIngressRule(
-                f"load-balancer-from-{cidr.replace('/', '-')}",
-                security_group_id=group.id,
-                cidr_ipv4=cidr,
-                ip_protocol="tcp",
-                from_port=self._port,
-                to_port=self._port,
-                opts=self._opts,
-            )
-        aws.vpc.SecurityGroupEgressRule(
-            "load-balancer-to-nodes",
-            security_group_id=group.id,
-            referenced_security_group_id=args.target_group_id,
-            ip_protocol="tcp",
-            from_port=args.target_port,
-            to_port=args.target_port,
-            opts=self._opts,
+        nodes, port, opts = args.target_group_id, args.target_port, self._opts
+        ports.from_cidrs("load-balancer", group.id, self._port, opts, args.allowed_cidrs)
+        ports.egress(
+            "load-balancer-to-nodes", group.id, port, opts, referenced_security_group_id=nodes
         )
-        aws.vpc.SecurityGroupIngressRule(
-            "nodes-from-load-balancer",
-            security_group_id=args.target_group_id,
-            referenced_security_group_id=group.id,
-            ip_protocol="tcp",
-            from_port=args.target_port,
-            to_port=args.target_port,
-            opts=self._opts,
+        ports.ingress(
+            "nodes-from-load-balancer", nodes, port, opts, referenced_security_group_id=group.id
         )
         return group
 

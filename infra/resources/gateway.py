@@ -15,9 +15,11 @@ import pulumi_aws as aws
 from infra.plan.assignments import Place
 from infra.plan.gateway import CA_KEY, GatewayPlan, assignment, key_parameter
 from infra.plan.plan import Node, Plan
+from infra.resources import ports
 from infra.resources.network import ANYWHERE, Network
 from infra.resources.nodes import Address, AddressArgs
 from infra.resources.record import WAIT_VARIABLE
+from infra.resources.storage import drawn_once
 from node_bootstrap.assignment import Archive, Assignment
 
 
@@ -103,6 +105,15 @@ class Gateway(pulumi.ComponentResource):
             fill_in
         )
 
+    def outputs(
+        self, bucket: pulumi.Input[str], provider: aws.Provider, after: pulumi.Resource
+    ) -> dict[str, Any]:
+        """What a client shows, and whom it must trust. The arguments are `certificate`'s."""
+        first = self.asked[0].name
+        shown: dict[str, Any] = {"api_key": self.keys[first], "api_keys": self.keys}
+        certificate = self.certificate(bucket, provider, after)
+        return shown | ({} if certificate is None else {"ca_certificate": certificate})
+
     def certificate(
         self, bucket: pulumi.Input[str], provider: aws.Provider, after: pulumi.Resource
     ) -> pulumi.Output[str] | None:
@@ -123,52 +134,19 @@ class Gateway(pulumi.ComponentResource):
         return found.body
 
     def _rules(self) -> None:
-        args, ports = self._args, self._args.plan.ports
-        for cidr in args.allowed_cidrs:
-            name = f"gateway-from-{cidr.replace('/', '-')}"
-            self._ingress(name, self._group.id, args.gate.port, cidr_ipv4=cidr)
-        self._egress("gateway-to-https", 443, cidr_ipv4=ANYWHERE)
-        members = args.network.members_id
-        for what, port in (("api", ports.api), ("agent", ports.agent)):
-            self._egress(f"gateway-to-{what}", port, referenced_security_group_id=members)
-            self._ingress(
-                f"{what}-from-gateway",
-                members,
-                port,
-                referenced_security_group_id=self._group.id,
-            )
-
-    def _ingress(self, name: str, group: pulumi.Input[str], port: int, **peer: Any) -> None:
-        aws.vpc.SecurityGroupIngressRule(
-            name,
-            security_group_id=group,
-            ip_protocol="tcp",
-            from_port=port,
-            to_port=port,
-            opts=self._opts,
-            **peer,
-        )
-
-    def _egress(self, name: str, port: int, **peer: Any) -> None:
-        aws.vpc.SecurityGroupEgressRule(
-            name,
-            security_group_id=self._group.id,
-            ip_protocol="tcp",
-            from_port=port,
-            to_port=port,
-            opts=self._opts,
-            **peer,
-        )
+        args, own = self._args, self._group.id
+        planned, members = args.plan.ports, args.network.members_id
+        ports.from_cidrs("gateway", own, args.gate.port, self._opts, args.allowed_cidrs)
+        ports.egress("gateway-to-https", own, 443, self._opts, cidr_ipv4=ANYWHERE)
+        for what, port in (("api", planned.api), ("agent", planned.agent)):
+            out = f"gateway-to-{what}"
+            ports.egress(out, own, port, self._opts, referenced_security_group_id=members)
+            inward = f"{what}-from-gateway"
+            ports.ingress(inward, members, port, self._opts, referenced_security_group_id=own)
 
     def _key(self, parameter: str) -> aws.ssm.Parameter:
-        """Every run draws a value, only the first one counts."""
-        return aws.ssm.Parameter(
-            f"key-{parameter.rsplit('/', 1)[-1]}",
-            name=parameter,
-            type=aws.ssm.ParameterType.SECURE_STRING,
-            value=pulumi.Output.secret(f"sk-{secrets.token_urlsafe(32)}"),
-            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["value"]),
-        )
+        name = f"key-{parameter.rsplit('/', 1)[-1]}"
+        return drawn_once(name, parameter, f"sk-{secrets.token_urlsafe(32)}", self)
 
 
 def as_node(gate: GatewayPlan, secret_env: dict[str, str]) -> Node:

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
+from infra.plan.plan import Plan
+from infra.plan.reach import private_repository
+from infra.resources import ports
+
 SSM_SERVICES = ("ssm", "ssmmessages")
 """Interface endpoints: secrets (ssm) and Session Manager (both) without a way to the internet."""
 
@@ -205,29 +209,12 @@ class Network(pulumi.ComponentResource):
             opts=self._child(),
         )
         # S3 is reached by its public addresses, routed to the gateway endpoint.
-        aws.vpc.SecurityGroupEgressRule(
-            "members-to-https",
-            security_group_id=group.id,
-            cidr_ipv4=ANYWHERE,
-            ip_protocol="tcp",
-            from_port=443,
-            to_port=443,
-            opts=self._child(),
-        )
+        ports.egress("members-to-https", group.id, 443, self._child(), cidr_ipv4=ANYWHERE)
         return group.id
 
     def _access(self, args: NetworkArgs) -> pulumi.Output[str]:
         group = self.security_group("access", "Who may reach the endpoint")
-        for cidr in args.allowed_cidrs:
-            aws.vpc.SecurityGroupIngressRule(
-                f"access-from-{cidr.replace('/', '-')}",
-                security_group_id=group.id,
-                cidr_ipv4=cidr,
-                ip_protocol="tcp",
-                from_port=args.api_port,
-                to_port=args.api_port,
-                opts=self._child(),
-            )
+        ports.from_cidrs("access", group.id, args.api_port, self._child(), args.allowed_cidrs)
         return group.id
 
     def _s3_endpoint(self, routes: aws.ec2.RouteTable) -> None:
@@ -242,25 +229,10 @@ class Network(pulumi.ComponentResource):
 
     def _services_group(self) -> aws.ec2.SecurityGroup:
         group = self.security_group("aws-services", "Interface endpoints of AWS services")
-        aws.vpc.SecurityGroupIngressRule(
-            "aws-services-from-members",
-            security_group_id=group.id,
-            referenced_security_group_id=self.members_id,
-            ip_protocol="tcp",
-            from_port=443,
-            to_port=443,
-            opts=self._child(),
-        )
-        for number, further in enumerate(self._further):
-            aws.vpc.SecurityGroupIngressRule(
-                f"aws-services-from-other-{number}",
-                security_group_id=group.id,
-                referenced_security_group_id=further,
-                ip_protocol="tcp",
-                from_port=443,
-                to_port=443,
-                opts=self._child(),
-            )
+        peers = {"aws-services-from-members": self.members_id}
+        peers |= {f"aws-services-from-other-{n}": id_ for n, id_ in enumerate(self._further)}
+        for name, peer in peers.items():
+            ports.ingress(name, group.id, 443, self._child(), referenced_security_group_id=peer)
         return group
 
     def _interface_endpoints(
@@ -306,3 +278,10 @@ def subnet_cidrs(vpc_cidr: str, *, public: bool) -> tuple[str, str | None]:
         return str(private), None
     *_, last = network.subnets(new_prefix=min(28, max(26, taken)))
     return str(private), str(last)
+
+
+def services(plan: Plan) -> tuple[str, ...]:
+    """Services of AWS that a plan's nodes reach over interface endpoints where there is no NAT."""
+    images = [node.software.image for node in plan.nodes]
+    private = any(private_repository(name) for name in images)
+    return (*SSM_SERVICES, *(REGISTRY_SERVICES if private else ()))

@@ -132,11 +132,18 @@ class Storage(pulumi.ComponentResource):
         )
 
     def _secret(self, name: str) -> aws.ssm.Parameter:
-        """Every run draws a value, only the first one counts: that keeps it stable and unseen."""
-        return aws.ssm.Parameter(
-            name.rsplit("/", 1)[-1],
-            name=name,
-            type=aws.ssm.ParameterType.SECURE_STRING,
-            value=pulumi.Output.secret(secrets.token_urlsafe(32)),
-            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["value"]),
-        )
+        return drawn_once(name.rsplit("/", 1)[-1], name, secrets.token_urlsafe(32), self)
+
+
+def drawn_once(name: str, parameter: str, value: str, parent: pulumi.Resource) -> aws.ssm.Parameter:
+    """An SSM parameter that every run draws a value for and only the first one counts.
+
+    That keeps it stable, and unseen by whoever reads the program.
+    """
+    return aws.ssm.Parameter(
+        name,
+        name=parameter,
+        type=aws.ssm.ParameterType.SECURE_STRING,
+        value=pulumi.Output.secret(value),
+        opts=pulumi.ResourceOptions(parent=parent, ignore_changes=["value"]),
+    )

@@ -24,7 +24,7 @@ from node_bootstrap.steps.role_unit import quote_argument
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from node_bootstrap.assignment import Assignment, Gateway
+    from node_bootstrap.assignment import Assignment, Gateway, GatewayLimits
     from node_bootstrap.gateway.layout import Slot
 
 API_PATHS = ("/v1/models", "/v1/completions", "/v1/chat/completions")
@@ -126,7 +126,11 @@ def _site(gateway: Gateway) -> str:
 		header Content-Type application/json
 		respond `{_error("No such path.", "invalid_request_error", "unknown_url")}` 404
 	}}
-	handle_errors {{
+{_errors(limits)}"""
+
+
+def _errors(limits: GatewayLimits) -> str:
+    return f"""	handle_errors {{
 		header -Server
 		header Content-Type application/json
 		@large expression {{err.status_code}} == 413

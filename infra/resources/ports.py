@@ -1,0 +1,50 @@
+"""One TCP port of a security group, opened in one direction to one peer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+
+
+def ingress(
+    name: str, group: pulumi.Input[str], port: int, opts: pulumi.ResourceOptions, **peer: Any
+) -> None:
+    """Let a peer in: `cidr_ipv4` or `referenced_security_group_id`."""
+    aws.vpc.SecurityGroupIngressRule(
+        name,
+        security_group_id=group,
+        ip_protocol="tcp",
+        from_port=port,
+        to_port=port,
+        opts=opts,
+        **peer,
+    )
+
+
+def egress(
+    name: str, group: pulumi.Input[str], port: int, opts: pulumi.ResourceOptions, **peer: Any
+) -> None:
+    """Let members of the group out to a peer: `cidr_ipv4` or `referenced_security_group_id`."""
+    aws.vpc.SecurityGroupEgressRule(
+        name,
+        security_group_id=group,
+        ip_protocol="tcp",
+        from_port=port,
+        to_port=port,
+        opts=opts,
+        **peer,
+    )
+
+
+def from_cidrs(
+    name: str,
+    group: pulumi.Input[str],
+    port: int,
+    opts: pulumi.ResourceOptions,
+    cidrs: tuple[str, ...],
+) -> None:
+    """Let networks in, one rule each: `<name>-from-<network>`."""
+    for cidr in cidrs:
+        ingress(f"{name}-from-{cidr.replace('/', '-')}", group, port, opts, cidr_ipv4=cidr)
