@@ -8,7 +8,7 @@ import pulumi
 
 from infra import archive, buildable, model, sources
 from infra.checks import Severity
-from infra.faults import SettingsError
+from infra.faults import NAMESPACE, SettingsError
 from infra.planning import PlanError, check, make_plan
 from infra.resources.deployment import Stack, StackArgs
 from infra.sources import PROJECT
@@ -35,11 +35,12 @@ def main() -> None:
     deployment = Stack(
         StackArgs(
             region=sources.require_region(source, os.environ),
-            profile=pulumi.Config("aws").get("profile"),
+            profile=source.profile,
             settings=settings,
             plan=plan,
             model=facts.folder,
             archive=bootstrap,
+            huggingface_token=pulumi.Config(NAMESPACE).get_secret(sources.TOKEN_KEY),
         )
     )
 

@@ -30,7 +30,7 @@ BOTOCORE_SERVICES = ("s3", "ssm", "sts")
 """API models that a node needs; all of botocore's would make the archive ten times as large."""
 
 _RECIPE = "1"
-_LEFT_OUT = ("vllm_cpu_ep", "__pycache__")
+_LEFT_OUT = ("__pycache__",)
 _PIP_NOISE = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 
 Say = Callable[[str], None]
@@ -77,7 +77,7 @@ def build(project: Path = PROJECT, say: Say = print) -> BuiltArchive:
 
 
 def node_sources(package: Path) -> list[Path]:
-    """Files of the node's package, from the checkout's root, without what vLLM's venv gets."""
+    """Files of the node's package, from the checkout's root; vLLM's plugin is among them."""
     return sorted(
         path.relative_to(package.parent)
         for path in package.rglob("*")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from infra import catalog
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 Fault = tuple[str, str, str]
 """The key, what it asks for, and what to write instead."""
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _LEAVE_OUT = "leave it out"
 CPU_VERSION = "0.32.0"
 """The vLLM release that the nodes' runtime for CPUs is made of."""
@@ -41,10 +43,13 @@ def not_built_yet(settings: Settings) -> list[str]:
 
 def _of_model(settings: Settings) -> Iterator[Fault]:
     model = settings.model
-    if model.source == "hf":
-        yield "model.source", "weights from Hugging Face", "a folder of this machine, or s3://…"
-    if model.revision is not None:
-        yield "model.revision", "a revision on Hugging Face", _LEAVE_OUT
+    if model.source != "hf":
+        if model.revision is not None:
+            yield "model.revision", "a revision of what is not on Hugging Face", _LEAVE_OUT
+    elif model.revision is None or not _COMMIT.fullmatch(model.revision):
+        # All nodes must have the same files, next week's too.
+        what = f"Hugging Face at {model.revision or 'its newest commit'}, which moves"
+        yield "model.revision", what, "the commit, 40 hex digits: `moe preflight` names it"
 
 
 def _of_vllm(settings: Settings) -> Iterator[Fault]:
@@ -77,34 +82,23 @@ def _of_account(settings: Settings) -> Iterator[Fault]:
         yield "gateway.enabled", "keys and TLS without a gateway", "enabled: auto"
     if endpoint.tls is not None and not settings.gateway.tls:
         yield "gateway.tls", "endpoint.tls without TLS on the gateway", "tls: true"
-    if endpoint.balanced and _has_gateway(settings):
-        what = "a load balancer in front of a gateway"
-        yield "endpoint.load_balancer", what, "one of the two: gateway: {enabled: false}, or false"
-
-
-def _has_gateway(settings: Settings) -> bool:
-    enabled, endpoint = settings.gateway.enabled, settings.endpoint
-    reason = gateway.why(
-        settings.groups.values(),
-        enabled=None if enabled == "auto" else enabled,
-        tls=endpoint.tls is not None,
-        keys=bool(endpoint.keys),
-    )
-    return bool(reason)
 
 
 def _of_groups(settings: Settings) -> Iterator[Fault]:
+    several = [n for n, group in settings.groups.items() if gateway.has_several_apis(group)]
+    if several and settings.gateway.enabled is False:
+        what = f"several APIs (groups.{', groups.'.join(several)}) without a gateway"
+        yield "gateway.enabled", what, "enabled: auto"
     for name, group in settings.groups.items():
         for key, what, remedy in (*_of_group(group), *(() if _gpus(group) else _on_cpus(group))):
             yield f"groups.{name}.{key}", what, remedy
 
 
 def _of_group(group: GroupSettings) -> Iterator[Fault]:
-    if group.load_balancing == "external" or (
-        group.load_balancing != "internal" and group.nodes > 1
-    ):
-        # The agent of the primary asks every rank through one API, and these have several.
-        yield "load_balancing", f"{group.load_balancing} load balancing", "internal"
+    if group.role != "serve" and gateway.has_several_apis(group):
+        # A pair is proven through one API of each side.
+        what = f"{group.load_balancing} load balancing of a {group.role} group"
+        yield "load_balancing", what, "internal"
 
 
 def _on_cpus(group: GroupSettings) -> Iterator[Fault]:

@@ -62,8 +62,8 @@ class GatewaySettings(Section):
     enabled: Annotated[
         bool | Literal["auto"],
         Field(
-            description="auto: with prefill or decode groups, several replicas, `endpoint.keys` or "
-            "`endpoint.tls`"
+            description="auto: with prefill or decode groups, several replicas, a public endpoint, "
+            "`endpoint.keys` or `endpoint.tls`"
         ),
     ] = "auto"
     instance_type: Annotated[str, Field(description="EC2 instance type without a GPU")] = (
@@ -84,6 +84,15 @@ class GatewaySettings(Section):
     waiting_requests: Annotated[
         Count, Field(description="so many wait at once; more get 503 with Retry-After")
     ] = 256
+    retries: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=5,
+            description="how often a request is sent again where its group died before answering "
+            "any of it",
+        ),
+    ] = 2
 
     @field_validator("instance_type")
     @classmethod

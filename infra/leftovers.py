@@ -21,8 +21,9 @@ MOST_TAGGED = 20
 """Load balancers and target groups whose tags one call tells."""
 GONE_STATES = ("terminated", "deleted", "deleting", "cancelled", "expired")
 
-
 _DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
+_IMAGES = ("describe_images", "Images", "ImageId")
+_SNAPSHOTS = ("describe_snapshots", "Snapshots", "SnapshotId")
 
 
 class CannotLookError(RuntimeError):
@@ -320,6 +321,8 @@ def _delete_role(clients: Clients, name: str) -> None:
 
 KINDS: tuple[Kind, ...] = (
     Kind("instance", _instances, lambda c, i: c.ec2.terminate_instances(InstanceIds=[i])),
+    Kind("image", _described(*_IMAGES), lambda c, i: c.ec2.deregister_image(ImageId=i)),
+    Kind("snapshot", _described(*_SNAPSHOTS), lambda c, i: c.ec2.delete_snapshot(SnapshotId=i)),
     Kind(
         "capacity reservation",
         _described(

@@ -16,6 +16,7 @@ from infra.plan.request import (
     KeyRequest,
     KvTransferOptions,
     Request,
+    TransferOptions,
     Vllm,
 )
 from infra.settings import seconds
@@ -69,6 +70,7 @@ def request_of(
         model_config=model.config,
         model_source=settings.model.source,
         model_revision=settings.model.revision,
+        model_token=settings.huggingface_token,
         model_shape=model.shape,
         model_faults=model.faults,
         vllm=_vllm(settings),
@@ -88,6 +90,18 @@ def request_of(
         ttl_seconds=None if settings.ttl is None else seconds(settings.ttl),
         nat=None if settings.network.nat == "auto" else settings.network.nat,
         existing_network=settings.network.subnet_id is not None,
+        own_image=settings.ami is not None,
+        transfer=_transfer(settings),
+        dcgm_level=settings.checks.dcgm_level,
+    )
+
+
+def _transfer(settings: Settings) -> TransferOptions:
+    checks = settings.checks
+    given = checks.transfer_floors.model_dump() if checks.transfer_floors else {}
+    return TransferOptions(
+        mode=None if checks.transfer == "auto" else checks.transfer,
+        floors=tuple((name, floor) for name, floor in given.items() if floor is not None),
     )
 
 
@@ -104,6 +118,7 @@ def _gateway(settings: Settings) -> GatewayOptions:
         request_timeout_seconds=seconds(gateway.request_timeout),
         wait_seconds=seconds(gateway.wait),
         waiting_requests=gateway.waiting_requests,
+        retries=gateway.retries,
     )
 
 

@@ -50,7 +50,11 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class NodeChange:
-    """What becomes of one node. reasons: why it is replaced. type: None where it isn't there."""
+    """What becomes of one node. reasons: why it is replaced. type: None where it isn't there.
+
+    takes_turns: its group changes only while others of its role serve. outgrown: what the image and
+    root volume that it keeps were chosen for, where it becomes something else; else empty.
+    """
 
     name: str
     group: str
@@ -59,6 +63,9 @@ class NodeChange:
     type_after: str | None
     reasons: tuple[str, ...]
     told: Told
+    role: str = ""
+    takes_turns: bool = False
+    outgrown: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,16 @@ class GroupChange:
     effect: Effect
     nodes: tuple[NodeChange, ...]
     measured: Seconds | None
+
+    @property
+    def role(self) -> str:
+        """What the group does; empty where its assignment isn't known."""
+        return next((node.role for node in self.nodes if node.role), "")
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether it changes only while others of its role serve."""
+        return any(node.takes_turns for node in self.nodes)
 
     @property
     def silent_seconds(self) -> float | None:
@@ -191,6 +208,7 @@ def _nodes(steps: Sequence[_Step]) -> Iterable[NodeChange]:
         assignment = of_type[OBJECT].get(f"{name}{ASSIGNMENT}")
         before, after = _inputs(template, "oldState"), _inputs(template, "newState")
         fate = _FATES.get(instance.op, "kept")
+        known = _content(assignment, "newState") or _content(assignment, "oldState") or {}
         yield NodeChange(
             name=name,
             group=_group(name, assignment),
@@ -199,7 +217,30 @@ def _nodes(steps: Sequence[_Step]) -> Iterable[NodeChange]:
             type_after=None if fate == "removed" else after.get("instanceType"),
             reasons=_reasons(instance, template, before, after) if fate == "replaced" else (),
             told=_told(assignment),
+            role=str(known.get("role", "")),
+            takes_turns=bool(known.get("takes_turns", False)),
+            outgrown=_outgrown(before, after, assignment) if fate == "replaced" else "",
         )
+
+
+def _outgrown(before: Json, after: Json, assignment: _Step | None) -> str:
+    """What a node was whose image and root volume stay though it becomes another kind of node."""
+    kinds = [
+        _kind(template.get("instanceType"), _content(assignment, state))
+        for template, state in ((before, "oldState"), (after, "newState"))
+    ]
+    stays = before.get("blockDeviceMappings") == after.get("blockDeviceMappings")
+    return kinds[0] if stays and "" not in kinds and kinds[0] != kinds[1] else ""
+
+
+def _kind(instance_type: Any, told: Json | None) -> str:
+    """Images and root volumes are chosen for one of three kinds of nodes; empty: not known."""
+    if instance_type not in catalog.instance_types():
+        return ""
+    if not catalog.instance_type(instance_type).gpu_count:
+        return "nodes without GPUs"
+    runtime = ((told or {}).get("software") or {}).get("runtime")
+    return f"GPU nodes with a {runtime}" if runtime else ""
 
 
 def _inputs(step: _Step | None, state: str) -> Json:

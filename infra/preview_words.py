@@ -24,6 +24,7 @@ def lines(preview: Preview) -> Iterator[str]:
         yield _group(group)
     yield from _silence(preview)
     yield from _bootstraps(preview)
+    yield from _outgrown(preview)
     if preview.lost:
         yield f"Replaced or deleted beside the nodes: {', '.join(preview.lost)}."
     if preview.others:
@@ -75,6 +76,24 @@ def _silence(preview: Preview) -> Iterator[str]:
     """Replicas that stop together leave nobody to answer."""
     stopped = [g for g in preview.groups if g.effect in ("replaced", "restarted")]
     there = [g for g in preview.groups if g.effect not in ("made", "removed")]
+    turns = [
+        g for g in stopped if g.takes_turns and sum(other.role == g.role for other in there) > 1
+    ]
+    if turns:
+        ranked = sorted(turns, key=lambda g: (g.name.rpartition("-")[2], g.role == "decode"))
+        yield (
+            f"One after the other: {', '.join(g.name for g in ranked)}. The next begins when the "
+            "one before answers and is routed to again; a group that doesn't come back ends the "
+            "update, and the others go on as they are."
+        )
+        alone = [g.name for g in stopped if g not in turns and (g.role or g.name) != "gateway"]
+        if not any(g.name == "gateway" and g.effect == "replaced" for g in stopped):
+            yield (
+                f"Nobody answers while {', '.join(alone)} is away."
+                if alone
+                else "Service stays, without the group whose turn it is."
+            )
+        return
     if stopped and len(stopped) == len(there) and len(there) > 1:
         yield f"All {len(there)} groups stop at the same time: nobody answers meanwhile."
     elif stopped and len(there) > len(stopped):
@@ -89,6 +108,17 @@ def _bootstraps(preview: Preview) -> Iterator[str]:
         yield f"New bootstrap for {_nodes(bootstraps)}: agents restart, vLLM goes on."
     if others:
         yield f"{_nodes(others)} told something that restarts nothing (such as its ttl)."
+
+
+def _outgrown(preview: Preview) -> Iterator[str]:
+    """The newest image replaces no node by itself, so a node of another kind keeps its old one."""
+    found = [node for group in preview.groups for node in group.nodes if node.outgrown]
+    for kind in dict.fromkeys(node.outgrown for node in found):
+        nodes = _nodes([node for node in found if node.outgrown == kind])
+        yield (
+            f"{nodes}: image and root volume stay what they were for {kind}, and may not do for "
+            "what they become. Name an image as moe-serving:ami, or `destroy` and `up`."
+        )
 
 
 def _told_anew(preview: Preview) -> list[NodeChange]:

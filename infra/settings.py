@@ -62,7 +62,7 @@ class ModelSettings(Section):
         Field(min_length=1, description="a folder, from the project's root; s3://…; or hf"),
     ]
     revision: Annotated[
-        str | None, Field(min_length=1, description="commit or branch on Hugging Face")
+        str | None, Field(min_length=1, description="commit on Hugging Face, 40 hex digits")
     ] = None
     config: Annotated[
         str | None,
@@ -122,7 +122,9 @@ class NetworkSettings(Section):
     ] = None
     nat: Annotated[
         bool | Literal["auto"],
-        Field(description="a NAT gateway; auto: where an image or weights are on the internet"),
+        Field(
+            description="a NAT gateway; auto: if software, image or weights come from the internet"
+        ),
     ] = "auto"
 
     @field_validator("public_subnet_id", "subnet_id")
@@ -158,8 +160,9 @@ class TlsSettings(Section):
 
     domain: Annotated[str, Field(min_length=1, description="name that clients use")]
     issuer: Annotated[
-        Literal["acme", "internal"], Field(description="a public authority, or the gateway's own")
-    ] = "acme"
+        Literal["acme", "internal"],
+        Field(description="the gateway's own authority; `acme`, a public one, is not built yet"),
+    ] = "internal"
 
 
 class EndpointSettings(Section):
@@ -233,12 +236,31 @@ class CapacitySettings(Section):
         return name
 
 
+class TransferFloors(Section):
+    """Floors of the measured transfer in GB/s (10^9 bytes), instead of the type's own."""
+
+    all_reduce: Annotated[float | None, Field(gt=0, description="bus bandwidth")] = None
+    all_to_all: Annotated[float | None, Field(gt=0, description="that one node sends")] = None
+    nixl_dram: Annotated[float | None, Field(gt=0, description="host memory, node to node")] = None
+    nixl_vram: Annotated[float | None, Field(gt=0, description="GPU memory, node to node")] = None
+
+
 class ChecksSettings(Section):
-    """What the checks may leave out."""
+    """What the checks may leave out, and what nodes check before vLLM starts."""
 
     suppress: Annotated[
         tuple[str, ...], Field(description="codes of findings that are known and accepted")
     ] = ()
+    transfer: Annotated[
+        Literal["auto", "require", "measure", "off"],
+        Field(description="a measured transfer between nodes; auto: required where EP crosses EFA"),
+    ] = "auto"
+    transfer_floors: Annotated[
+        TransferFloors | None, Field(description="GB/s below which it goes a wrong way")
+    ] = None
+    dcgm_level: Annotated[
+        int, Field(ge=0, le=2, description="DCGM's diagnosis of GPUs before serving; 0: none")
+    ] = 0
 
 
 class Settings(Section):
@@ -254,7 +276,10 @@ class Settings(Section):
     checks: ChecksSettings = ChecksSettings()
     ami: Annotated[
         str | None,
-        Field(pattern=r"^ami-([0-9a-f]{8}|[0-9a-f]{17})$", description="image of the nodes"),
+        Field(
+            pattern=r"^ami-([0-9a-f]{8}|[0-9a-f]{17})$",
+            description="image of the nodes that serve; `moe bake` makes one",
+        ),
     ] = None
     ready_timeout: Annotated[
         Duration, Field(description="how long an update waits for the endpoint's answer")
@@ -262,6 +287,13 @@ class Settings(Section):
     ttl: Annotated[
         Duration | None, Field(description="the stack's nodes end by themselves after this")
     ] = None
+    huggingface_token: Annotated[
+        bool,
+        Field(
+            description="a token that may read the model, which nobody but the node that copies it "
+            "sees: `pulumi config set --secret moe-serving:huggingface_token`"
+        ),
+    ] = False
     tags: Annotated[
         dict[str, str],
         Field(default_factory=dict, description="AWS tags of everything that is made"),

@@ -20,11 +20,16 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Source:
-    """Settings as they were given: raw values, and the region from `aws:region` if it's there."""
+    """Settings as they were given: raw values, and where in AWS the stack is.
+
+    region, profile: `aws:region` and `aws:profile`, if they are there.
+    base: folder that relative paths start from.
+    """
 
     values: Mapping[str, Any]
     region: str | None
     base: Path
+    profile: str | None = None
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -50,6 +55,7 @@ def _unique_keys(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_keys)
 
 
+TOKEN_KEY = "huggingface_token"  # noqa: S105 - the name of one
 STACKS_VARIABLE = "MOE_SERVING_STACKS"
 """Environment: the folder of the stack files, where that isn't the checkout itself."""
 
@@ -88,18 +94,29 @@ def read_file(path: Path, base: Path | None = None) -> Source:
             [f"{path}: wanted a map of settings, got {type(data).__name__}"], "SETTINGS_UNREADABLE"
         )
     config = data.get("config", data)
-    region = config.get("aws:region")
-    return Source(_ours(config), region, base or path.resolve().parent)
+    base = base or path.resolve().parent
+    return Source(_ours(config), config.get("aws:region"), base, config.get("aws:profile"))
 
 
 def _ours(config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of this project, without its name; other providers' keys (`aws:…`) are left out."""
     prefix = f"{NAMESPACE}:"
-    return {
+    ours = {
         key.removeprefix(prefix): value
         for key, value in config.items()
         if key.startswith(prefix) or ":" not in key
     }
+    if isinstance(ours.get(TOKEN_KEY), str):
+        remedy = f"`pulumi config set --secret {NAMESPACE}:{TOKEN_KEY}` keeps it encrypted"
+        raise SettingsError([f"{NAMESPACE}:{TOKEN_KEY}: is written in plain text; {remedy}"])
+    return _without_token(ours)
+
+
+def _without_token(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings say that there is a token; the token itself goes nowhere near them."""
+    given = values.get(TOKEN_KEY)
+    shown = {TOKEN_KEY: bool(given)} if isinstance(given, str | dict) else {}
+    return {**values, **shown}
 
 
 def from_pulumi(config: Mapping[str, str], stack: str, project: Path = PROJECT) -> Source:
@@ -115,7 +132,8 @@ def from_pulumi(config: Mapping[str, str], stack: str, project: Path = PROJECT) 
         read_file(stack_file(stack, project), project)
     prefix = f"{NAMESPACE}:"
     values = {k.removeprefix(prefix): _value(v) for k, v in config.items() if k.startswith(prefix)}
-    return Source(values, config.get("aws:region"), project)
+    ours = _without_token(values)
+    return Source(ours, config.get("aws:region"), project, config.get("aws:profile"))
 
 
 def _value(text: str) -> Any:

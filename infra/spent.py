@@ -15,12 +15,13 @@ BILLED = ("pending", "running")
 
 @dataclass(frozen=True)
 class Launch:
-    """One living instance. launched_at: seconds since the epoch."""
+    """One living instance. launched_at: seconds since the epoch. reservation: that it runs in."""
 
     node: str
     instance_type: str
     launched_at: float
     lifecycle: str = "on-demand"
+    reservation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def launches(ec2: Any, stack: str) -> tuple[Launch, ...]:
             instance["InstanceType"],
             _epoch(instance["LaunchTime"]),
             instance.get("InstanceLifecycle") or "on-demand",
+            instance.get("CapacityReservationId"),
         )
         for page in pages
         for reservation in page["Reservations"]

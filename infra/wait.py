@@ -57,8 +57,9 @@ def until_ready(
         NotReadyError: a node or group failed for good, or the time was up.
     """
     clock = clock or Clock()
-    began = said_at = healthy_at = clock.monotonic()
+    began = said_at = healthy_at = turn_at = clock.monotonic()
     last: dict[str, str] = {}
+    queued: tuple[str, ...] = ()
     while True:
         statuses = read_statuses(s3, deployment.bucket, deployment.nodes)
         verdict = judge(deployment, statuses)
@@ -68,17 +69,20 @@ def until_ready(
             return statuses
         if isinstance(verdict, Failed):
             if clock.monotonic() - healthy_at >= FAILURE_HOLDS_SECONDS:
-                raise NotReadyError(_failure(deployment, verdict))
+                raise NotReadyError(failure(deployment, verdict))
             clock.sleep(POLL_SECONDS)
             continue
         healthy_at = clock.monotonic()
-        if verdict.phases != last or clock.monotonic() - said_at > STILL_WAITING_SECONDS:
-            say(f"{_progress(verdict)} ({spent:.0f} s)")
-            last, said_at = verdict.phases, clock.monotonic()
-        if spent > timeout_seconds:
+        if verdict.queued != queued:
+            # Each group that takes its turn has the time that one alone would have.
+            queued, turn_at = verdict.queued, healthy_at
+        if _kinds(verdict) != last or clock.monotonic() - said_at > STILL_WAITING_SECONDS:
+            say(f"{progress(verdict)} ({spent:.0f} s)")
+            last, said_at = _kinds(verdict), clock.monotonic()
+        if healthy_at - turn_at > timeout_seconds:
             raise NotReadyError(
                 f"{deployment.stack}: no answer after {spent:.0f} s (moe-serving:ready_timeout). "
-                f"Last seen: {_progress(verdict)}. The nodes go on trying: `moe status --watch` "
+                f"Last seen: {progress(verdict)}. The nodes go on trying: `moe status --watch` "
                 "shows how far they are, and the next `pulumi up` waits again."
             )
         clock.sleep(POLL_SECONDS)
@@ -107,8 +111,40 @@ def record(
             for name, group in deployment.groups.items()
             if (report := statuses[group.nodes[0]].group)
         },
+        **_gateway(deployment, statuses),
     }
     return json.dumps(document, sort_keys=True, indent=1) + "\n"
+
+
+def failed_record(
+    last: str, deployment: Deployment, statuses: dict[str, Status], reason: str, now: float
+) -> str:
+    """The last record with the reason why what is asked for now doesn't answer.
+
+    Args:
+        last: the record as it is; empty where there is none.
+        deployment: what was asked for.
+        statuses: of its nodes, as far as they reported.
+        reason: as the update's error says it.
+        now: seconds since the epoch.
+    """
+    failure = {
+        "failed_at": now,
+        "reason": reason,
+        "revisions": {name: group.revision for name, group in deployment.groups.items()},
+        **_gateway(deployment, statuses),
+    }
+    document = {"schema": 1, **(json.loads(last) if last else {}), "last_failure": failure}
+    return json.dumps(document, sort_keys=True, indent=1) + "\n"
+
+
+def _gateway(deployment: Deployment, statuses: dict[str, Status]) -> dict[str, Any]:
+    """Which groups are in, and what moved through each pair."""
+    status = statuses.get(deployment.gateway.node) if deployment.gateway else None
+    if status is None or status.gateway is None:
+        return {}
+    told = dataclasses.asdict(status.gateway)
+    return {"gateway": {name: told[name] for name in ("serving", "why", "groups", "pairs")}}
 
 
 def _proof(status: Status) -> dict[str, Any]:
@@ -121,6 +157,7 @@ def _proof(status: Status) -> dict[str, Any]:
         "step_outcomes": {step.name: step.outcome for step in status.steps},
         "boot_to_agent_seconds": round(max(0.0, status.agent_started_at - status.booted_at), 1),
         "generation": status.generation,
+        "all2all_backend": dataclasses.asdict(status.backend) if status.backend else None,
     }
 
 
@@ -140,22 +177,35 @@ def _read_status(s3: S3Client, bucket: str, node: str) -> Status | None:
         return None
 
 
-def _progress(waiting: Waiting) -> str:
+def progress(waiting: Waiting) -> str:
+    """What is waited for, in one line."""
     by_phase: dict[str, list[str]] = {}
     for node, phase in waiting.phases.items():
         by_phase.setdefault(phase, []).append(node)
     return "; ".join(f"{_few(nodes)}: {phase}" for phase, nodes in by_phase.items())
 
 
+def _kinds(waiting: Waiting) -> dict[str, str]:
+    """The phases without how far each is, which changes all the time."""
+    return {node: phase.partition(": ")[0] for node, phase in waiting.phases.items()}
+
+
 def _few(nodes: list[str]) -> str:
     return ", ".join(nodes) if len(nodes) <= 4 else f"{nodes[0]} … {nodes[-1]} ({len(nodes)} nodes)"
 
 
-def _failure(deployment: Deployment, failed: Failed) -> str:
+def failure(deployment: Deployment, failed: Failed) -> str:
+    """Why a deployment does not answer, with the logs that show it."""
     lines = [f"{deployment.stack} does not answer:"]
     lines += [f"  - {reason}" for reason in failed.reasons]
     for node, tail in failed.log_tails.items():
         lines.append(f"  log of {node}, its end:")
         lines += [f"    {line}" for line in tail.splitlines()[-25:]]
+    if failed.queued:
+        they = "goes on" if len(failed.queued) == 1 else "go on"
+        lines.append(
+            f"{', '.join(failed.queued)} {they} with what was there before: no group takes its "
+            "turn while another is down."
+        )
     lines.append("Mend the cause and run `pulumi up` again: what is made already is kept.")
     return "\n".join(lines)

@@ -6,12 +6,10 @@ It holds no secret: secrets are named as SSM parameters.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
-from node_bootstrap import jsondata
+from node_bootstrap.ttl import Ttl
 
 SCHEMA = 1
 PRIMARY_INTERFACE = "${PRIMARY_INTERFACE}"
@@ -22,6 +20,8 @@ The plan knows the address; only the node knows how its kernel names the interfa
 
 Role = Literal["serve", "prefill", "decode"]
 NodeRole = Literal["serve", "prefill", "decode", "gateway"]
+Target = Literal["serve", "image"]
+"""image: have the software, forget what is this node's own, and power off to be imaged."""
 Position = Literal["primary", "headless", "secondary"]
 """secondary: a further node with an API of its own (hybrid and external load balancing)."""
 
@@ -51,6 +51,16 @@ class Member:
     name: str
     address: str
     position: Position
+    first_rank: int
+    ranks: int
+
+
+@dataclass(frozen=True)
+class Api:
+    """One API of a group that has several: `ranks` from first_rank on, which it counts from 0."""
+
+    address: str
+    port: int
     first_rank: int
     ranks: int
 
@@ -186,27 +196,16 @@ class Limits:
 WHEELS_PREFIX = "wheels/"
 """S3 prefix of wheels that one node of a stack built, for those after it."""
 
-EXTENSION_KEY = "ttl.json"
-"""S3 key of a stack's `Extension`."""
+KERNELS_PREFIX = "caches/"
+"""S3 prefix of kernels that one group of a stack compiled, for those after it."""
 
 
 @dataclass(frozen=True)
-class Ttl:
-    """The node ends by itself so long after its first boot, unless the bucket says later.
+class KernelCache:
+    """Compiled kernels in the bucket. max_bytes: a larger entry is neither kept nor taken."""
 
-    key: S3 key of the `Extension`; it is there only once somebody has asked for one.
-    """
-
-    seconds: float
-    key: str = EXTENSION_KEY
-
-
-@dataclass(frozen=True)
-class Extension:
-    """Nodes of the stack go on until then, in seconds since the epoch: what `moe extend` writes."""
-
-    schema: int
-    until: float
+    key: str
+    max_bytes: int
 
 
 @dataclass(frozen=True)
@@ -225,11 +224,38 @@ class KvTransfer:
     restart_with_peer: bool
 
 
+TransferMode = Literal["measure", "require"]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A measured transfer between the nodes of a group, once for the same nodes and software.
+
+    mode: require: below a floor nothing starts; measure: it is told, nothing more.
+    floors: what is measured -> GB/s (10^9 bytes) below which it goes a wrong way; None: not judged.
+    provider, nics: NCCL's log must name them; empty and 0 where there is no NCCL.
+    nixl: its backends, which must carry; none where NIXL is not measured. gpus: of each node.
+    largest_bytes: of one rank's buffer. limit_seconds: until all must be done.
+    """
+
+    mode: TransferMode
+    floors: dict[str, float | None]
+    provider: str = ""
+    nics: int = 0
+    nixl: tuple[str, ...] = ()
+    gpus: int = 0
+    largest_bytes: int = 16 << 20
+    limit_seconds: float = 120.0
+    port: int = 29511
+
+
 @dataclass(frozen=True)
 class GatewayGroup:
     """One replica of a group, as the gateway routes to it.
 
     urls: of its APIs, `http://address:port`. members: all its nodes, the primary first.
+    transfer: measured between a node of a prefill and one of this decode group, before the pair
+    serves; None: nothing is.
     """
 
     name: str
@@ -238,6 +264,7 @@ class GatewayGroup:
     ranks: int
     members: tuple[Member, ...]
     kv_transfer: KvTransfer | None = None
+    transfer: Transfer | None = None
 
 
 @dataclass(frozen=True)
@@ -270,6 +297,7 @@ class GatewayLimits:
     body_bytes: of the request. request_seconds: to the first byte of the answer.
     wait_seconds, waiting_requests: while no router can take requests, so many wait for so long.
     drain_seconds: how long a router that was replaced may end what it has begun.
+    retries: how often a request that was not yet answered in part is sent again.
     """
 
     body_bytes: int
@@ -277,6 +305,7 @@ class GatewayLimits:
     wait_seconds: float
     waiting_requests: int
     drain_seconds: float
+    retries: int = 2
 
 
 @dataclass(frozen=True)
@@ -309,6 +338,11 @@ class Assignment:
     ttl: when the node ends by itself; None: never.
     kv_transfer: of a prefill or decode group. gateway: of the gateway, which has a role of its own.
     backend: None where vLLM's own communication serves.
+    target: what the node is for. One that becomes an image may lack the GPUs that it installs for.
+    transfer: measured between the group's nodes before vLLM starts; None: nothing is.
+    takes_turns: a new revision takes over only with the leave of the gateway.
+    apis: of the group, where it has more than the primary's, which serves all ranks.
+    kernel_cache: None where vLLM compiles nothing.
     """
 
     schema: int
@@ -337,6 +371,11 @@ class Assignment:
     kv_transfer: KvTransfer | None = None
     gateway: Gateway | None = None
     backend: Backend | None = None
+    target: Target = "serve"
+    transfer: Transfer | None = None
+    takes_turns: bool = False
+    apis: tuple[Api, ...] = ()
+    kernel_cache: KernelCache | None = None
 
     @property
     def me(self) -> Member:
@@ -352,23 +391,3 @@ class Assignment:
     def ranks(self) -> int:
         """Data-parallel ranks of the whole group."""
         return sum(m.ranks for m in self.members)
-
-
-def revision(members: tuple[Assignment, ...]) -> str:
-    """Digest (16 hex digits) of what a group must run: all its members' assignments.
-
-    The archive is left out: a new bootstrap reaches a node without restarting its vLLM. So is the
-    end: a node that lives longer runs the same. So is all that holds its default: a program that
-    knows more restarts nothing that does not use it.
-    """
-    digest = hashlib.sha256()
-    for member in sorted(members, key=lambda m: m.node):
-        plain = dataclasses.replace(member, revision="", archive=Archive("", ""), ttl=None)
-        digest.update(jsondata.to_json(plain, without_defaults=True).encode())
-    return digest.hexdigest()[:16]
-
-
-def with_revision(members: tuple[Assignment, ...]) -> tuple[Assignment, ...]:
-    """The same assignments, each with the revision of their group."""
-    digest = revision(members)
-    return tuple(dataclasses.replace(m, revision=digest) for m in members)

@@ -1,4 +1,4 @@
-"""`python -m node_bootstrap agent | status | restart | reach`: entry point of the archive."""
+"""`python -m node_bootstrap agent | status | restart | …`: entry point of the archive."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,14 @@ from node_bootstrap.assignment import Assignment
 from node_bootstrap.gateway import peers
 from node_bootstrap.jsondata import ContractError
 from node_bootstrap.places import Places
-from node_bootstrap.status import Status
+from node_bootstrap.status import GroupReport, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+TRANSFER_SECONDS = 900.0
+"""For so long a new measurement is waited for: the group stops, and all its nodes have to meet."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,6 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands.add_parser("status", help="print how this node is")
     restart = commands.add_parser("restart", help="have this node's whole group start anew")
     restart.add_argument("cause", nargs="?", default="a person asked for it", help="for the status")
+    gate = commands.add_parser(
+        "gate", help="look at the hardware as the gate does; nothing is done"
+    )
+    gate.add_argument(
+        "--dcgm", action="store_true", help="with the planned diagnosis of DCGM: not beside a vLLM"
+    )
+    commands.add_parser("transfer", help="measure between this group's nodes; restarts the group")
     reach = commands.add_parser("reach", help="try TCP ports of other nodes from this one")
     reach.add_argument("targets", nargs="+", metavar="ADDRESS:PORT")
     options = parser.parse_args(argv)
@@ -48,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _status(places)
     if options.command == "restart":
         return _restart(places, options.cause)
+    if options.command == "gate":
+        return _gate(places, dcgm=options.dcgm)
+    if options.command == "transfer":
+        return _transfer(places)
     if options.command == "reach":
         return _reach(options.targets)
     return _agent(places, options.supervisor)
@@ -75,21 +91,103 @@ def _status(places: Places) -> int:
 
 def _restart(places: Places, cause: str) -> int:
     """Tell the primary of this node's group that its present life must end."""
+    found = _primary(places)
+    if found is None:
+        return 1
+    try:
+        now = _end_life(found, cause)
+    except peers.PeerError as error:
+        print(f"the primary took no order: {error}", file=sys.stderr)
+        return 1
+    print(f"{found.group}: generation {now.generation} ends")
+    return 0
+
+
+def _gate(places: Places, *, dcgm: bool) -> int:
+    """Print all findings; 1 where the node would not be let serve."""
+    # Imported here so that `status` answers at once.
+    from node_bootstrap.steps import hardware  # noqa: PLC0415
+    from node_bootstrap.steps.base import StepError  # noqa: PLC0415
+
+    told = durable.load(places.state / "assignment.json", Assignment)
+    if told is None:
+        print("this node's agent has not read its assignment yet", file=sys.stderr)
+        return 1
+    wanted = told.hardware if dcgm else replace(told.hardware, dcgm_level=0)
+    try:
+        wrong = hardware.faults(wanted, hardware.look(wanted.private_ip))
+    except StepError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for fault in wrong:
+        print(fault)
+    if not wanted.gpu_count:
+        print("no GPU is planned on this node")
+        return int(bool(wrong))
+    boot_id = identity(places).boot_id
+    report = hardware.HardwareStep(wanted, boot_id=boot_id, record=places.gate).judged()
+    for finding in report.findings:
+        print(f"{finding.action:8} {finding.rule:16} {finding.device} {finding.what}")
+    print(report.action)
+    return int(bool(wrong) or report.action not in ("OK", "MONITOR"))
+
+
+def _transfer(places: Places) -> int:
+    """Have the group measure again, and print what came of it; 1 where it is not as planned."""
+    found = _primary(places)
+    if found is None:
+        return 1
+    if not found.measures:
+        print(f"{found.group} measures no transfer: checks.transfer", file=sys.stderr)
+        return 1
+    try:
+        asked_at = time.time()
+        _end_life(found, "a measured transfer was asked for", measure=True)
+        measured = None
+        while measured is None or measured.at <= asked_at:
+            if time.time() - asked_at > TRANSFER_SECONDS:
+                print(f"nothing was measured in {TRANSFER_SECONDS:.0f} s", file=sys.stderr)
+                return 1
+            time.sleep(1)
+            measured = peers.group_of(*found.agent).transfer
+    except peers.PeerError as error:
+        print(f"the primary does not answer: {error}", file=sys.stderr)
+        return 1
+    for item in measured.items:
+        floor = "not judged" if item.floor is None else f"floor {item.floor:.3g}"
+        print(f"{item.name:12} {item.gb_per_second:9.3f} GB/s  ({floor})")
+    for fault in measured.faults:
+        print(fault)
+    return int(bool(measured.faults))
+
+
+@dataclass(frozen=True)
+class _Group:
+    """This node's group. agent: address, port and token of its primary's."""
+
+    group: str
+    agent: tuple[str, int, str]
+    measures: bool
+
+
+def _primary(places: Places) -> _Group | None:
+    """Who holds this node's group; None, said aloud, where nobody does."""
     told = durable.load(places.state / "assignment.json", Assignment)
     parameters = places.state / "parameters.json"
     if told is None or told.role == "gateway" or not parameters.exists():
         print("this node is of no group, or its agent has not read it yet", file=sys.stderr)
-        return 1
+        return None
     token = json.loads(parameters.read_text()).get(told.agent_token_parameter, "")
-    primary = (told.primary.address, told.agent_port, token)
-    try:
-        now = peers.group_of(*primary)
-        peers.order_restart(*primary, RestartOrder(now.revision, now.generation, cause))
-    except peers.PeerError as error:
-        print(f"the primary took no order: {error}", file=sys.stderr)
-        return 1
-    print(f"{told.group}: generation {now.generation} ends")
-    return 0
+    agent = (told.primary.address, told.agent_port, token)
+    return _Group(told.group, agent, told.transfer is not None)
+
+
+def _end_life(found: _Group, cause: str, *, measure: bool = False) -> GroupReport:
+    """End the group's present life; the group as it was. PeerError where it wasn't taken."""
+    now = peers.group_of(*found.agent)
+    order = RestartOrder(now.revision, now.generation, cause, measure)
+    peers.order_restart(*found.agent, order)
+    return now
 
 
 def _reach(targets: Sequence[str]) -> int:

@@ -43,6 +43,11 @@ class Places:
         return self.state / "backend.json"
 
     @property
+    def transfer(self) -> Path:
+        """The program that measures the transfer between nodes, and what it said last."""
+        return self.state / "transfer"
+
+    @property
     def installers(self) -> Path:
         """Scripts that installed something, as they ran."""
         return self.state / "installers"
@@ -56,6 +61,14 @@ class Places:
     def cache(self) -> Path:
         """Cache of vLLM on this node (VLLM_CACHE_ROOT)."""
         return self.state / "vllm-cache"
+
+    @property
+    def kernels(self) -> Path:
+        """What became of the compiled kernels that others left.
+
+        On the disks of the cache, which are empty after a stop.
+        """
+        return self.state / "build/kernels.json"
 
     @property
     def role_env(self) -> Path:

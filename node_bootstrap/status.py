@@ -10,10 +10,12 @@ from typing import Literal
 
 SCHEMA = 1
 
-NodePhase = Literal["bootstrap", "hardware", "software", "weights", "role", "failed"]
-"""`role`: the steps are done, the agent runs the group's protocol. `failed`: needs a person."""
+NodePhase = Literal["bootstrap", "hardware", "software", "weights", "role", "image", "failed"]
+"""`role`: the steps are done, the agent runs the group's protocol. `image`: the steps are done, the
+node clears itself and powers off. `failed`: needs a person.
+"""
 
-GroupPhase = Literal["gathering", "stopping", "starting", "ready", "backing-off"]
+GroupPhase = Literal["gathering", "stopping", "measuring", "starting", "ready", "backing-off"]
 MemberPhase = Literal["preparing", "stopped", "starting", "running", "failed", "silent"]
 Outcome = Literal["SKIPPED", "NOCHANGE", "CHANGED", "FAILED"]
 
@@ -57,6 +59,15 @@ class StepReport:
     seconds: float
     detail: str
     began_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class BootReport:
+    """The first pass of a boot that got to the role, and the start of the agent that made it."""
+
+    boot_id: str
+    agent_started_at: float
+    steps: tuple[StepReport, ...]
 
 
 @dataclass(frozen=True)
@@ -109,7 +120,10 @@ class ProbeReport:
 
 @dataclass(frozen=True)
 class MemberReport:
-    """How the primary sees one member. kv_fault: why its KV doesn't move as planned."""
+    """How the primary sees one member.
+
+    kv_fault: why its KV or its experts' tokens don't move as planned; empty where they do.
+    """
 
     name: str
     instance_id: str
@@ -132,11 +146,46 @@ class Restart:
 
 
 @dataclass(frozen=True)
+class TransferItem:
+    """One measured transfer. gb_per_second: 10^9 bytes. floor: None: told, not judged.
+
+    payload_bytes: of one rank's buffer. times: how often it was moved.
+    """
+
+    name: str
+    gb_per_second: float
+    floor: float | None
+    payload_bytes: int
+    times: int
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """What the nodes of a group measured between them before vLLM started.
+
+    key: of the nodes and the software that it is about. network: what NCCL used, by its own words.
+    nics: that it found on the node that found the fewest; None where it doesn't say.
+    faults: what is not as planned, one sentence each, with the node's name and the number.
+    """
+
+    key: str
+    at: float
+    seconds: float
+    required: bool
+    items: tuple[TransferItem, ...] = ()
+    network: str = ""
+    nics: int | None = None
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class GroupReport:
     """The group as its primary holds it; only in the primary's status.
 
     waiting_for: why this generation has not been started yet, one sentence each.
-    kv_fault: why the primary's own KV doesn't move as planned; empty where it does.
+    kv_fault: the same of the primary itself as of its members.
+    transfer: None where nothing was measured.
+    wants: the revision that all members are prepared for and that waits for the gateway's leave.
     """
 
     revision: str
@@ -148,11 +197,16 @@ class GroupReport:
     restarts: tuple[Restart, ...] = ()
     waiting_for: tuple[str, ...] = ()
     kv_fault: str = ""
+    transfer: TransferReport | None = None
+    wants: str = ""
 
 
 @dataclass(frozen=True)
 class RoutedGroup:
-    """One group as the gateway sees it. routed: the router has it. why: what keeps it out."""
+    """One group as the gateway sees it. routed: the router has it. why: what keeps it out.
+
+    drained: it was let go of (`node_bootstrap.leaving`), and works for nobody any more.
+    """
 
     name: str
     role: str
@@ -160,6 +214,7 @@ class RoutedGroup:
     generation: int
     routed: bool
     why: str = ""
+    drained: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,7 +230,9 @@ class Change:
 class PairReport:
     """A whole completion through one prefill and one decode group, and what it moved.
 
-    prefill, decode: `group revision/generation`, the lives that it is about.
+    prefill, decode: `group revision/generation`, the lives that it is about. failures: how many
+    trials of these lives failed in a row, this one the last. transfer: measured with NIXL between
+    a node of each; None: nothing was.
     """
 
     prefill: str
@@ -187,6 +244,8 @@ class PairReport:
     external_hits: int
     failed_transfers: int
     at: float
+    failures: int = 0
+    transfer: TransferReport | None = None
 
 
 @dataclass(frozen=True)
@@ -209,10 +268,30 @@ class GatewayReport:
 
 
 @dataclass(frozen=True)
+class Sign:
+    """A line of the running vLLM's log that is a symptom. at: when it was first read."""
+
+    symptom: str
+    line: str
+    at: float
+
+
+@dataclass(frozen=True)
+class EngineMetrics:
+    """vLLM's metrics that can be a symptom, by name: the largest value over all engines."""
+
+    at: float
+    largest: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Status:
     """One node's report. `running`: its vLLM runs, for (revision, generation).
 
-    ends_at: when the node powers itself off; None where nothing ends it.
+    ends_at: when the node powers itself off; None where nothing ends it. doing: what a step that
+    takes its time is at, one sentence. signs: of the running vLLM, one line for each symptom.
+    metrics: of the primary, when a rank last owed an answer; None where none did in this life.
+    boot: None until the role is reached; steps and agent_started_at are of the last pass.
     """
 
     schema: int
@@ -235,3 +314,7 @@ class Status:
     gateway: GatewayReport | None = None
     hardware: HardwareReport | None = None
     backend: BackendReport | None = None
+    doing: str = ""
+    signs: tuple[Sign, ...] = ()
+    metrics: EngineMetrics | None = None
+    boot: BootReport | None = None

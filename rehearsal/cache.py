@@ -53,7 +53,7 @@ def artifact(
         done.touch()
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_suffix(".lock")):
+    with locked(folder.with_suffix(".lock")):
         if done.exists():
             return folder
         shutil.rmtree(folder, ignore_errors=True)
@@ -99,7 +99,8 @@ def progress(what: str, usual_seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file, against every other process."""
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

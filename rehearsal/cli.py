@@ -18,7 +18,7 @@ from rehearsal.driver import account_process, plugin, recovery, session, stackfi
 from rehearsal.driver.errors import DriverError
 from rehearsal.driver.nodes import instance_of
 from rehearsal.driver.turn import turn
-from rehearsal.image import model, rootfs, vllm
+from rehearsal.image import model, rootfs, vllm, wheels
 from rehearsal.machine.interface import MachineError
 from rehearsal.paths import home
 
@@ -36,6 +36,7 @@ EXPECTED = (
     rootfs.RootfsError,
     vllm.RuntimeBuildError,
     model.ModelBuildError,
+    wheels.WheelsError,
     leftovers.CannotLookError,
 )
 """Faults whose message is for the person; anything else is a fault of ours, with its traceback."""
@@ -43,23 +44,28 @@ DEFAULT = "rehearsal"
 Stack = Annotated[str, typer.Option(help="Name of the stack: Pulumi.<stack>.yaml.")]
 Boot = Annotated[bool, typer.Option("--boot/--no-boot", help="Boot instances, or only list them.")]
 Change = Annotated[str | None, typer.Argument(help="JSON, as the command shows it.")]
+Bare = Annotated[
+    bool, typer.Option("--bare", help="Nodes without vLLM, which install it from a package index.")
+]
 Provider = Annotated[
     plugin.ProviderChoice, typer.Option(help="The rehearsal's AWS provider, or the real one.")
 ]
 
 
 @app.command()
-def setup(*, stack: Stack = DEFAULT, boot: Boot = True) -> None:
+def setup(*, stack: Stack = DEFAULT, boot: Boot = True, bare: Bare = False) -> None:
     """Build or find all that `up` needs, without applying anything."""
-    session.prepare(stackfile.read(stacks(), stack), boot=boot)
+    session.prepare(stackfile.read(stacks(), stack), boot=boot, bare=bare)
     print("Everything that `make up` needs is here.")
 
 
 @app.command()
-def up(*, stack: Stack = DEFAULT, boot: Boot = True, provider: Provider = "ours") -> None:
+def up(
+    *, stack: Stack = DEFAULT, boot: Boot = True, bare: Bare = False, provider: Provider = "ours"
+) -> None:
     """Bring the stack up on this machine and show how to ask its model something."""
     source = stackfile.read(stacks(), stack)
-    found = session.prepare(source, boot=boot)
+    found = session.prepare(source, boot=boot, bare=bare)
     with turn(home()):
         work = session.connect(home(), stack, found, provider, wait=boot)
         account_process.set_boot(work.endpoint, enabled=boot)

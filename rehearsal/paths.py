@@ -33,6 +33,11 @@ class Home:
         return self.root / "instances"
 
     @property
+    def images(self) -> Path:
+        """One folder per image that was made from an instance."""
+        return self.root / "images"
+
+    @property
     def pulumi_home(self) -> Path:
         """PULUMI_HOME: plugins and selected stack; the user's own stays untouched."""
         return self.root / "pulumi" / "home"

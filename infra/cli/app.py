@@ -88,13 +88,17 @@ def preflight(
     *,
     file: FileOption = None,
     model_config: ModelConfigOption = None,
+    role: Annotated[
+        str | None,
+        typer.Option(metavar="ARN", help="Who deploys, where these credentials only read."),
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Ask the account what it would refuse. Reads alone. Exit status 1 if anything fails."""
     from infra.cli import preflight as command  # noqa: PLC0415 - see the module's docstring
 
     with _errors_as_sentences():
-        sys.exit(command.run(stack, file, model_config, as_json=json_))
+        sys.exit(command.run(command.Question(stack, file, model_config, role, json_)))
 
 
 @app.command()
@@ -211,6 +215,9 @@ def doctor(  # noqa: PLR0913 - each is an option of the command
     metrics: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Read vLLM's metrics from this file.")
     ] = None,
+    transfer: Annotated[
+        bool, typer.Option(help="Print what nodes measured between them, beside its floor.")
+    ] = False,
 ) -> None:
     """Say what is wrong with a stack, first cause first. Exit status 1 if anything is."""
     from infra.cli import doctor as command  # noqa: PLC0415 - see the module's docstring
@@ -219,8 +226,39 @@ def doctor(  # noqa: PLR0913 - each is an option of the command
         if list_:
             command.list_symptoms(as_json=json_)
             return
-        question = command.Question(stack, bucket, region, json_, all_, log, metrics)
+        question = command.Question(stack, bucket, region, json_, all_, log, metrics, transfer)
         sys.exit(command.run(question))
+
+
+@app.command()
+def bake(  # noqa: PLR0913 - each is an option of the command
+    stack: StackArgument = "rehearsal",
+    *,
+    group: Annotated[
+        str | None, typer.Option(help="Whose software, if the stack has several groups.")
+    ] = None,
+    instance_type: Annotated[
+        str | None, typer.Option(help="Of the builder; for GPU groups a type without GPUs.")
+    ] = None,
+    timeout: Annotated[str, typer.Option(metavar="DURATION", help="At most so long.")] = "90m",
+    list_: Annotated[bool, typer.Option("--list", help="List the stack's images.")] = False,
+    delete: Annotated[
+        str | None, typer.Option(metavar="AMI", help="Delete an image and its snapshots.")
+    ] = None,
+    bucket: BucketOption = None,
+    region: RegionOption = None,
+) -> None:
+    """Make an AMI with everything installed, from a short-lived instance of a stack that is up."""
+    from infra.cli import bake as command  # noqa: PLC0415 - see the module's docstring
+
+    with _errors_as_sentences():
+        if list_:
+            command.list_images(stack, region)
+        elif delete is not None:
+            sys.exit(command.delete_image(stack, delete, region))
+        else:
+            asked = command.Question(stack, group, instance_type, timeout, bucket, region)
+            sys.exit(command.run(asked))
 
 
 @app.command()

@@ -20,7 +20,7 @@ from infra.bench.asked import Load, Target
 from infra.bench.result import Bench, ResultError, Row, Run
 from infra.cli import status
 from infra.cli.errors import UsageError
-from infra.cli.stack_region import session as session_of
+from infra.cli.stack_session import session as session_of
 from infra.names import bucket_name
 from infra.plan.plan import api_key_parameter
 
@@ -134,7 +134,10 @@ def _key(session: boto3.Session, question: Question, gateway: Gateway | None) ->
     if given := os.environ.get(KEY_VARIABLE):
         return given
     ssm = session.client("ssm")
-    if gateway is None or question.base_url is not None:
+    # Past the gateway, on the VPC's own plain HTTP, stands vLLM with the stack's key; a port
+    # forward leads to the gateway.
+    past = question.base_url is not None and not question.base_url.startswith("https://")
+    if gateway is None or past:
         name = api_key_parameter(question.stack)
         found = ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]
         return found.get("Value", "")

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 
 from infra.cli import status
 from infra.cli.errors import UsageError
-from infra.cli.stack_region import session as session_of
-from infra.names import bucket_name
+from infra.cli.stack_session import session as session_of
+from infra.names import STACK_TAG, bucket_name
+from infra.plan.plan import RESERVED_LONGER_SECONDS
 from infra.settings import seconds
 from node_bootstrap.agent.ending import POLL_SECONDS
-from node_bootstrap.assignment import EXTENSION_KEY, Extension
 from node_bootstrap.jsondata import to_json
+from node_bootstrap.ttl import EXTENSION_KEY, Extension
 
 if TYPE_CHECKING:
+    from mypy_boto3_ec2.client import EC2Client
+
     from infra.report import Contents
 
 LATE_SECONDS = 3 * POLL_SECONDS
@@ -55,6 +58,8 @@ def run(stack: str, by: str, bucket: str | None, region: str | None) -> None:
     body = to_json(Extension(schema=1, until=until)).encode()
     s3.put_object(Bucket=name, Key=EXTENSION_KEY, Body=body, ContentType="application/json")
     print(f"{stack}: its nodes end at {_utc(until)}, in {_span(until - now)}.")
+    for reservation in hold_longer(session.client("ec2"), stack, until):
+        print(f"{stack}: {reservation} is held until an hour after that.")
     soon = [end for end in ends.coming if end - now < LATE_SECONDS]
     if soon or ends.over:
         print(
@@ -94,6 +99,33 @@ def new_end(ends: Iterable[float], written: float, now: float, span_seconds: flo
     All in seconds since the epoch but the span.
     """
     return max(now, written, *ends) + span_seconds
+
+
+def hold_longer(ec2: EC2Client, stack: str, until: float) -> list[str]:
+    """Move the ends of the stack's own capacity reservations, which nodes made anew would need.
+
+    Args:
+        ec2: client in the stack's region.
+        stack: whose tag they carry.
+        until: when the nodes end, in seconds since the epoch.
+
+    Returns:
+        Ids of those whose end was before.
+    """
+    end = dt.datetime.fromtimestamp(until + RESERVED_LONGER_SECONDS, dt.UTC)
+    found = ec2.describe_capacity_reservations(
+        Filters=[
+            {"Name": f"tag:{STACK_TAG}", "Values": [stack]},
+            {"Name": "state", "Values": ["active"]},
+            {"Name": "end-date-type", "Values": ["limited"]},
+        ]
+    )["CapacityReservations"]
+    early = [r.get("CapacityReservationId", "") for r in found if r.get("EndDate", end) < end]
+    for reservation in early:
+        ec2.modify_capacity_reservation(
+            CapacityReservationId=reservation, EndDateType="limited", EndDate=end
+        )
+    return early
 
 
 def _utc(moment: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from infra import leftovers
-from infra.cli.stack_region import session as session_of
+from infra.cli.stack_session import session as session_of
 
 
 def run(stack: str, region: str | None, *, delete: bool, yes: bool) -> int:

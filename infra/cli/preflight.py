@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
+import re
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import boto3
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from infra import model, preflight, sources
+from infra.cli.errors import UsageError
+from infra.cli.stack_session import session_of
 from infra.planning import make_plan
 from infra.preflight import Result, State
 
@@ -29,25 +31,41 @@ _STYLES = {
     State.SKIPPED: "cyan",
 }
 _FAILED = 1
+_PRINCIPAL = re.compile(r"arn:[a-z-]+:iam::\d{12}:(role|user)/[\w+=,.@/-]+")
 
 
-def run(stack: str, file: Path | None, model_config: Path | None, *, as_json: bool) -> int:
+@dataclass(frozen=True)
+class Question:
+    """What was asked: the command's options."""
+
+    stack: str
+    file: Path | None
+    model_config: Path | None
+    role: str | None
+    json: bool
+
+
+def run(question: Question) -> int:
     """Print what each check answered; the exit status: 1 where one fails.
 
     Raises:
         SettingsError: the settings can't be read; nothing is asked then.
+        UsageError: `role` is no ARN of a user or role.
     """
+    stack, file, role = question.stack, question.file, question.role
+    if role is not None and not _PRINCIPAL.fullmatch(role):
+        raise UsageError(
+            f"--role {role}: wanted the ARN of a user or role, arn:aws:iam::<account>:role/<name>"
+        )
     if file is None:
         source = sources.read_file(sources.stack_file(stack), sources.PROJECT)
     else:
         source = sources.read_file(file)
     settings = sources.load(source, stack)
-    facts = model.facts(settings.model, source.base, model_config)
+    facts = model.facts(settings.model, source.base, question.model_config)
     plan = make_plan(stack, settings, facts, source.region)
-    # Pulumi's provider reads AWS_REGION, boto3 only AWS_DEFAULT_REGION.
-    session = boto3.Session(region_name=source.region or os.environ.get("AWS_REGION"))
-    results = preflight.run(session, preflight.asked_of(plan, settings))
-    if as_json:
+    results = preflight.run(session_of(source), preflight.asked_of(plan, settings), deployer=role)
+    if question.json:
         print(json.dumps([dataclasses.asdict(result) for result in results], indent=1))
     else:
         _show(stack, results, Console(highlight=False, markup=False, emoji=False))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,11 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra import preview_words, sources, wait
 from infra.cli.errors import UsageError
+from infra.cli.stack_session import session as session_of
 from infra.names import bucket_name
 from infra.preview import Preview, build
 
@@ -86,9 +85,7 @@ def _errors(document: Mapping[str, Any]) -> str:
 
 def _record(stack: str) -> Mapping[str, Any] | None:
     """The last record; None where there is none, or, said so, where it can't be read."""
-    path = sources.stack_file(stack)
-    region = sources.read_file(path).region if path.exists() else None
-    session = boto3.Session(region_name=region or os.environ.get("AWS_REGION"))
+    session = session_of(stack)
     try:
         account = session.client("sts").get_caller_identity()["Account"]
         answer = session.client("s3").get_object(

@@ -16,25 +16,27 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from infra import report, wait
+from infra import report, reservations, wait
 from infra.cli.errors import UsageError
-from infra.cli.stack_region import session as session_of
+from infra.cli.stack_session import session as session_of
 from infra.names import bucket_name
 from infra.readiness import Deployment
-from infra.render import timeline
+from infra.render import timeline, transfer_words
 from infra.spent import Launch, launches, sentence
 from node_bootstrap.assignment import Assignment, assignment_key
 from node_bootstrap.jsondata import ContractError, from_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_s3 import S3Client
 
 WATCH_SECONDS = 2.0
 BILLED_SECONDS = 30.0
 DENIED = ("UnauthorizedOperation", "AccessDenied")
-SOON_SECONDS = 900.0
-"""An end that is so near is shown as what matters most."""
+SOON_SECONDS, BLOCK_SOON_SECONDS = 900.0, 86400.0
+"""An end that is so near is shown as what matters most; another block takes days to get."""
 T = TypeVar("T")
 
 
@@ -65,9 +67,9 @@ def run(question: Question) -> None:
 
     def look() -> report.Report:
         contents = read(s3, question.stack, bucket)
-        return report.build(
-            dataclasses.replace(contents, launches=billed.look(time.monotonic())), time.time()
-        )
+        living = billed.look(time.monotonic())
+        told = dataclasses.replace(contents, launches=living, block_ends_at=billed.block_ends_at)
+        return report.build(told, time.time())
 
     if question.svg is not None:
         write_svg(look(), question.svg)
@@ -87,10 +89,15 @@ def run(question: Question) -> None:
 
 @dataclasses.dataclass
 class Billed:
-    """The living instances, listed now and then: EC2 limits how often one may ask it."""
+    """The living instances, listed now and then: EC2 limits how often one may ask it.
+
+    block_ends_at: when AWS ends them with their Capacity Block, in seconds since the epoch; None
+    where they are in none, or these credentials may not look at it.
+    """
 
     ec2: EC2Client
     stack: str
+    block_ends_at: float | None = None
     _known: tuple[Launch, ...] | None = None
     _asked_at: float | None = None
 
@@ -98,13 +105,19 @@ class Billed:
         """None where these credentials may not list instances. now: of a monotonic clock."""
         if self._asked_at is None or now - self._asked_at > BILLED_SECONDS:
             self._asked_at = now
-            try:
-                self._known = launches(self.ec2, self.stack)
-            except ClientError as error:
-                if error.response.get("Error", {}).get("Code") not in DENIED:
-                    raise
-                self._known = None
+            self._known = _unless_denied(lambda: launches(self.ec2, self.stack))
+            living = self._known or ()
+            self.block_ends_at = _unless_denied(lambda: reservations.nodes_end_at(self.ec2, living))
         return self._known
+
+
+def _unless_denied(ask: Callable[[], T]) -> T | None:
+    try:
+        return ask()
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") not in DENIED:
+            raise
+        return None
 
 
 def write_svg(shown: report.Report, file: Path) -> None:
@@ -129,7 +142,8 @@ def read(s3: S3Client, stack: str, bucket: str) -> report.Contents:
     told = {name: document(s3, bucket, assignment_key(name), Assignment) for name in nodes}
     asked = document(s3, bucket, "deployment.json", Deployment)
     record = _text(s3, bucket, wait.RECORD_KEY)
-    proven = json.loads(record).get("deployment") if record else None
+    recorded = json.loads(record) if record else {}
+    proven = None if "last_failure" in recorded else recorded.get("deployment")
     return report.Contents(
         stack=stack,
         bucket=bucket,
@@ -146,13 +160,15 @@ def render(shown: report.Report) -> Group:
     lines: list[Table | Text] = [
         Text(f"{shown.stack}: {shown.endpoint or 'no endpoint yet'} {verdict}", style="bold")
     ]
+    # A group's members are its nodes, the gateway's are the groups.
+    members = {name: said for group in shown.groups for name, said in group.members.items()}
     groups = Table(
         "group", "phase", "for", "revision", "generation", "last restart", box=SIMPLE_HEAD
     )
     for group in shown.groups:
         groups.add_row(
             group.name,
-            group.phase,
+            f"{group.phase}{', ' + members[group.name] if group.name in members else ''}",
             _span(group.since_seconds),
             group.revision[:8],
             str(group.generation),
@@ -161,12 +177,12 @@ def render(shown: report.Report) -> Group:
     nodes = Table(
         "node", "phase", "revision", "seconds per step", "experts", "heard", box=SIMPLE_HEAD
     )
-    members = {n: f"member {p}" for group in shown.groups for n, p in group.members.items()}
     for node in shown.nodes:
+        member = f"member {members[node.name]}" if node.name in members else ""
         stale = node.revision and node.revision != node.wanted_revision
         nodes.add_row(
             f"{node.name} ({node.position})\n{node.instance_id}",
-            f"{node.phase}{', running' if node.running else ''}\n{members.get(node.name, '')}",
+            f"{node.phase}{', running' if node.running else ''}\n{member}",
             f"{node.revision[:8]}{' -> ' + node.wanted_revision[:8] if stale else ''}",
             " ".join(f"{name} {seconds:.1f}" for name, seconds in node.step_seconds.items()),
             " ".join(f"rank {rank}: {held}" for rank, held in node.experts.items()),
@@ -176,7 +192,13 @@ def render(shown: report.Report) -> Group:
     if shown.ends_in_seconds is not None:
         near = shown.ends_in_seconds < SOON_SECONDS
         lines.insert(1, Text(_end(shown), style="bold red" if near else ""))
+    if shown.block_ends_in_seconds is not None:
+        near = shown.block_ends_in_seconds < BLOCK_SOON_SECONDS
+        left = _span(max(0.0, shown.block_ends_in_seconds))
+        words = f"AWS ends its nodes in {left}, with their Capacity Block; nothing moves that"
+        lines.insert(1, Text(words, style="bold red" if near else ""))
     lines += [groups, nodes]
+    lines += [Text(line) for group in shown.groups for line in transfer_words.of_group(group)]
     for node in shown.nodes:
         if node.fault:
             lines.append(Text(f"last fault of {node.name}: {node.fault}"))

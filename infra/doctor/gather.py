@@ -10,6 +10,8 @@ from node_bootstrap.assignment import Assignment
 from node_bootstrap.status import GroupReport, Status
 
 SILENT_SECONDS = 120.0
+RECENT_SECONDS = 3600.0
+"""What a running vLLM showed longer ago says nothing of how it is."""
 
 
 def evidence(
@@ -49,10 +51,39 @@ def _node(
     if status.hardware:
         text = "\n".join(f"{f.device} {f.what}" for f in status.hardware.findings)
         yield Evidence(told.node, "hardware gate", text, status.booted_at, vllm=vllm)
+    if status.group and status.group.transfer:
+        measured = status.group.transfer
+        yield Evidence(
+            told.node, "measured transfer", "\n".join(measured.faults), measured.at, vllm=vllm
+        )
+    for pair in status.gateway.pairs if status.gateway else ():
+        failed = {"vllm:nixl_num_failed_transfers": float(pair.failed_transfers)}
+        where = f"trial of {pair.prefill} with {pair.decode}"
+        yield Evidence(told.node, where, pair.reason, pair.at, metrics=failed, vllm=vllm)
+        if pair.transfer:
+            text = "\n".join(pair.transfer.faults)
+            yield Evidence(told.node, "measured transfer", text, pair.transfer.at, vllm=vllm)
+    if status.running:
+        yield from _of_running(status, now, vllm)
     fault = status.fault
     if fault and (status.phase == "failed" or fault.generation >= ready_generation):
         yield Evidence(told.node, "fault", fault.what, fault.at, vllm=vllm)
         yield Evidence(told.node, "log of vLLM", fault.log_tail, fault.at, vllm=vllm)
+
+
+def _of_running(status: Status, now: float, vllm: str) -> Iterator[Evidence]:
+    for sign in status.signs:
+        if now - sign.at < RECENT_SECONDS:
+            where = f"log of vLLM, {_ago(now - sign.at)}"
+            yield Evidence(status.node, where, sign.line, sign.at, vllm=vllm)
+    told = status.metrics
+    if told and now - told.at < RECENT_SECONDS:
+        where = f"metrics of vLLM, {_ago(now - told.at)}"
+        yield Evidence(status.node, where, at=told.at, metrics=told.largest, vllm=vllm)
+
+
+def _ago(seconds: float) -> str:
+    return f"{max(0.0, seconds) / 60:.0f} min ago"
 
 
 def vllm_version(told: Assignment) -> str:
@@ -74,6 +105,11 @@ def _fields(told: Assignment, status: Status, now: float) -> dict[str, str]:
     planned, have = _planned_backend(told.argv), status.found.all2all_backend
     if planned and have and planned != have:
         fields["all2all"] = f"{have} is in effect, {planned} is planned"
+    decided = status.backend
+    if decided and decided.in_effect != decided.planned:
+        fields["all2all"] = (
+            f"{decided.in_effect} is in effect, {decided.planned} is planned: {decided.why}"
+        )
     if status.group:
         fields |= _group(status.group)
     return fields

@@ -67,19 +67,6 @@ def sighting(symptom: Symptom, piece: Evidence) -> Sighting | None:
     return None if shown is None else Sighting(piece.node, piece.where, shown, piece.at)
 
 
-def metrics(text: str) -> dict[str, float]:
-    """Of Prometheus' text: the largest value of each metric, over engines and other labels."""
-    found: dict[str, float] = {}
-    for match in re.finditer(r"(?m)^([a-zA-Z_:][\w:]*)(?:\{[^}]*\})? (\S+)", text):
-        try:
-            value = float(match[2])
-        except ValueError:
-            continue
-        name = match[1].removesuffix("_total")
-        found[name] = max(value, found.get(name, value))
-    return found
-
-
 def _shown(symptom: Symptom, piece: Evidence) -> Iterator[str]:
     for pattern in symptom.log:
         match = re.search(f"^.*?(?:{pattern}).*$", piece.text, re.MULTILINE)

@@ -12,6 +12,7 @@ from infra.plan.notes import Note
 DEFAULT = "allgather_reducescatter"
 HIGH_THROUGHPUT, LOW_LATENCY, V2 = "deepep_high_throughput", "deepep_low_latency", "deepep_v2"
 _V2_WITHOUT_EAGER, _V2_IN_EFA_IMAGE, _V2_IN_IMAGE = (0, 29), (0, 33), (0, 27)
+_NVSHMEM_AS_IT_IS = (0, 12)
 _FLAG_SINCE_PATCH = "0.11.1"
 
 Role = Literal["serve", "prefill", "decode"]
@@ -40,6 +41,7 @@ class BackendRequest:
         enforce_eager: whether the settings ask for eager mode.
         deepep: which `deep_ep` the nodes have: `stock`, `efa` (V2 for EFA), `uccl` or `none`.
         allow_fallback: whether a node without the library may start with the default.
+        runtime: how a node has vLLM; in a `venv` it builds the library itself.
     """
 
     requested: str
@@ -58,6 +60,7 @@ class BackendRequest:
     enforce_eager: bool = False
     deepep: Literal["stock", "efa", "uccl", "none"] = "stock"
     allow_fallback: bool = False
+    runtime: Literal["venv", "container"] = "container"
 
 
 @dataclass(frozen=True)
@@ -320,7 +323,21 @@ def _limits(backend: All2AllBackend, request: BackendRequest) -> list[Note]:
         message = f"{backend.name} needs {backend.library}, which the nodes don't have"
         remedy = "runtime: container, or an image with DeepEP"
         return [Note("ALL2ALL_NO_LIBRARY", "ERROR", message, remedy)]
+    if request.runtime == "venv" and (why := _not_built(backend, request)):
+        message = f"{backend.name} needs {backend.library}, which a node can't build: {why}"
+        remedy = "runtime: container, whose image has it"
+        return [Note("ALL2ALL_NO_LIBRARY", "ERROR", message, remedy)]
     return []
+
+
+def _not_built(backend: All2AllBackend, request: BackendRequest) -> str:
+    """Why a node can't build the backend's library; empty if it can, or needs none."""
+    if backend.library == "pplx_kernels":
+        return "its build wants NVSHMEM's CMake files, which NVSHMEM's wheel lacks"
+    unpatched = release(request.version).series < _NVSHMEM_AS_IT_IS
+    if backend.library.startswith("deep_ep") and request.deepep != "uccl" and unpatched:
+        return f"for vLLM {request.version} NVSHMEM has to be patched, which its wheel isn't"
+    return ""
 
 
 def _absent(name: str, held: Release) -> Note:

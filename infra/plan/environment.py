@@ -12,6 +12,7 @@ from node_bootstrap.assignment import PRIMARY_INTERFACE
 if TYPE_CHECKING:
     from infra.plan.topology import NodePlace
 
+CACHE = f"{ROLE_STATE}/vllm-cache"
 _READY_SECONDS = "7200"
 
 
@@ -21,15 +22,12 @@ def env(launch: Launch, node: NodePlace) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_CACHE_ROOT": f"{ROLE_STATE}/vllm-cache",
+        "VLLM_CACHE_ROOT": CACHE,
         **(_gpu(launch, node) if launch.group.has_gpus else _cpu(launch)),
         **_backend(launch),
     }
     if launch.kv_transfer is not None:
         made |= kv_transfer.environment(launch.kv_transfer, node)
-    if launch.weights.model == launch.weights.name:
-        # The name is a Hugging Face id: the node fetches the files itself.
-        made.pop("HF_HUB_OFFLINE")
     return {**made, **launch.group.options.env}
 
 
@@ -54,7 +52,12 @@ def _threads(launch: Launch) -> int:
 
 
 def _gpu(launch: Launch, node: NodePlace) -> dict[str, str]:
-    made: dict[str, str] = {}
+    # One folder has all that is compiled at a start: it is kept for the nodes after this one.
+    made = {
+        "DG_JIT_CACHE_DIR": f"{CACHE}/deep_gemm",
+        "FLASHINFER_WORKSPACE_BASE": f"{CACHE}/flashinfer",
+        "TRITON_CACHE_DIR": f"{CACHE}/triton",
+    }
     if len(launch.group.nodes) > 1 or launch.kv_transfer is not None:
         # A node has many interfaces and one address: sockets must use that one.
         made |= {

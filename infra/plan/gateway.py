@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from infra import catalog
 from infra.plan import topology
-from infra.plan.assignments import kv_transfer
+from infra.plan.assignments import apis, kv_transfer, staged_weights
 from infra.plan.plan import agent_token_parameter
 from infra.plan.request import DEFAULT_KEYS
 from infra.plan.router import GATEWAY, VERSION
@@ -24,13 +24,12 @@ from node_bootstrap.assignment import (
     Limits,
     Member,
     Software,
-    Ttl,
-    Weights,
-    with_revision,
 )
+from node_bootstrap.revision import with_revision
+from node_bootstrap.ttl import Ttl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from infra.plan.assignments import Place
     from infra.plan.nics import NetworkInterface
@@ -87,26 +86,50 @@ class AskedGroup(Protocol):
         """Groups of this kind."""
         ...
 
+    @property
+    def nodes(self) -> int:
+        """Nodes of each."""
+        ...
 
-def why(groups: Iterable[AskedGroup], *, enabled: bool | None, tls: bool, keys: bool) -> str:
+    @property
+    def load_balancing(self) -> str:
+        """`internal`, `hybrid` or `external`."""
+        ...
+
+
+def has_several_apis(group: AskedGroup) -> bool:
+    """Whether a group has more than its primary's API."""
+    mode = group.load_balancing
+    return mode == "external" or (mode == "hybrid" and group.nodes > 1)
+
+
+def why(
+    groups: Iterable[AskedGroup], *, enabled: bool | None, public: bool, tls: bool, keys: bool
+) -> str:
     """Why a stack has a gateway; empty where the primary is the endpoint. enabled None: auto."""
     if enabled is not None:
         return "gateway.enabled is true" if enabled else ""
     asked = tuple(groups)
-    if any(group.role != "serve" for group in asked):
-        return "prefill and decode groups need a router"
-    if sum(group.replicas for group in asked) > 1:
-        return "several groups need one address"
-    if tls:
-        return "endpoint.tls"
-    return "endpoint.keys" if keys else ""
+    reasons = (
+        (any(g.role != "serve" for g in asked), "prefill and decode groups need a router"),
+        (sum(g.replicas for g in asked) > 1, "several groups need one address"),
+        (any(map(has_several_apis, asked)), "several APIs of a group need one address"),
+        (public, "keys, limits and paths of a public endpoint"),
+        (tls, "endpoint.tls"),
+        (keys, "endpoint.keys"),
+    )
+    return next((reason for holds, reason in reasons if holds), "")
 
 
 def gateway(request: Request) -> GatewayPlan | None:
     """The gateway's plan; None where the stack has none."""
     asked = request.gateway
     reason = why(
-        request.groups, enabled=asked.enabled, tls=request.endpoint.tls, keys=bool(asked.keys)
+        request.groups,
+        enabled=asked.enabled,
+        public=request.endpoint.exposure == "public",
+        tls=request.endpoint.tls,
+        keys=bool(asked.keys),
     )
     if not reason:
         return None
@@ -136,16 +159,20 @@ def _limits(asked: GatewayOptions) -> GatewayLimits:
         wait_seconds=asked.wait_seconds,
         waiting_requests=asked.waiting_requests,
         drain_seconds=DRAIN_SECONDS,
+        retries=asked.retries,
     )
 
 
-def assignment(plan: Plan, place: Place, digests: Mapping[str, str]) -> Assignment:
+def assignment(
+    plan: Plan, place: Place, digests: Mapping[str, str], names: Sequence[str] = ()
+) -> Assignment:
     """What the gateway is told.
 
     Args:
         plan: of a stack that has one.
         place: with the gateway's own address among the addresses.
         digests: name of a key -> SHA-256 of its value, in hex.
+        names: further ones by which clients reach it: a load balancer's.
     """
     gate, router = plan.gateway, plan.router
     if gate is None or router is None:
@@ -170,7 +197,7 @@ def assignment(plan: Plan, place: Place, digests: Mapping[str, str]) -> Assignme
         env={},
         secret_env=router.secret_env,
         software=Software("venv", gate.software.python, gate.software.distributions),
-        weights=Weights(place.bucket, "", "", ()),
+        weights=staged_weights(plan, place.bucket),
         hardware=dataclasses.replace(gate.hardware, private_ip=address),
         probe=plan.probe,
         limits=Limits(start_seconds=60.0, stop_seconds=10.0, silence_seconds=5.0),
@@ -180,7 +207,7 @@ def assignment(plan: Plan, place: Place, digests: Mapping[str, str]) -> Assignme
             groups=tuple(_group(plan, group, place) for group in plan.groups),
             keys=tuple(_key(key, digests[key.name]) for key in gate.keys),
             router_argv=(gate.software.python, "-m", "vllm_router.launch_router", *router.common),
-            tls=_tls(gate, address),
+            tls=_tls(gate, address, names),
             ca_key=CA_KEY,
             packages=gate.packages,
             limits=gate.limits,
@@ -189,27 +216,28 @@ def assignment(plan: Plan, place: Place, digests: Mapping[str, str]) -> Assignme
     return with_revision((told,))[0]
 
 
-def _tls(gate: GatewayPlan, address: str) -> GatewayTls | None:
+def _tls(gate: GatewayPlan, address: str, further: Sequence[str]) -> GatewayTls | None:
     if gate.tls is None:
         return None
-    # Port forwards end at localhost.
-    names = (*([gate.domain] if gate.domain else []), address, "localhost", "127.0.0.1")
-    return GatewayTls(names, gate.tls)
+    domain = [gate.domain] if gate.domain else []
+    # A load balancer speaks to the address; port forwards end at localhost.
+    names = (*domain, *further, address, "localhost", "127.0.0.1")
+    return GatewayTls(tuple(dict.fromkeys(names)), gate.tls)
 
 
 def _group(plan: Plan, group: Group, place: Place) -> GatewayGroup:
-    per_node = group.load_balancing != "internal"
-    apis = group.nodes if per_node else group.nodes[:1]
+    ways = apis(group, plan.ports.api, place.addresses)
     return GatewayGroup(
         name=group.name,
         role=group.role,
-        urls=tuple(f"http://{place.addresses[n.name]}:{plan.ports.api}" for n in apis),
+        urls=tuple(f"http://{api.address}:{api.port}" for api in ways),
         ranks=group.data_parallel_size,
         members=tuple(
             Member(n.name, place.addresses[n.name], n.position, n.first_rank, n.ranks)
             for n in group.nodes
         ),
         kv_transfer=kv_transfer(group),
+        transfer=group.kv_transfer.measured if group.kv_transfer else None,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from infra.plan.notes import Note
 from infra.plan.request import KvTransferOptions
-from node_bootstrap.assignment import PRIMARY_INTERFACE
+from node_bootstrap.assignment import PRIMARY_INTERFACE, Transfer
 
 if TYPE_CHECKING:
     from infra.catalog import Release
@@ -30,6 +30,7 @@ class KvTransfer:
     side_channel_ports: of the whole group, each on the node that has the rank.
     transport: what the blocks cross between nodes; the nodes compare it with what NIXL says.
     restart_with_peer: a decode group starts anew after a prefill group did.
+    measured: of a decode group, with each prefill group before their pair serves.
     """
 
     connector: str
@@ -41,6 +42,7 @@ class KvTransfer:
     notes: tuple[Note, ...] = ()
     transport: Literal["efa", "tcp"] = "tcp"
     restart_with_peer: bool = False
+    measured: Transfer | None = None
 
     @property
     def argument(self) -> str:
@@ -179,6 +181,6 @@ def unused(options: KvTransferOptions) -> tuple[Note, ...]:
     return (Note("KV_TRANSFER_UNUSED", "WARNING", message, "drop it, or give the group a role"),)
 
 
-def without_notes(transfer: KvTransfer | None) -> KvTransfer | None:
-    """The transfer alone: its notes stand with the group's."""
-    return replace(transfer, notes=()) if transfer else None
+def without_notes(transfer: KvTransfer | None, measured: Transfer | None) -> KvTransfer | None:
+    """The transfer, with what is measured of it; its notes stand with the group's."""
+    return replace(transfer, notes=(), measured=measured) if transfer else None

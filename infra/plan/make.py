@@ -6,13 +6,24 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from infra import catalog
-from infra.plan import environment, memory, memory_nearest, parallelism, serve, software, topology
-from infra.plan.backends import BackendChoice, BackendRequest, choose_all2all
+from infra.plan import (
+    environment,
+    memory,
+    memory_nearest,
+    parallelism,
+    per_cut,
+    serve,
+    software,
+    topology,
+)
+from infra.plan.assignments import staged_prefix
+from infra.plan.backends import BackendChoice, choose_all2all
 from infra.plan.cost import cost, instances
 from infra.plan.gateway import gateway
 from infra.plan.kv_transfer import kv_transfer, unused, without_notes
 from infra.plan.notes import Note
 from infra.plan.plan import (
+    BUCKET,
     All2All,
     Bandwidth,
     Group,
@@ -23,9 +34,11 @@ from infra.plan.plan import (
     api_key_parameter,
 )
 from infra.plan.reach import from_internet, way_out
+from infra.plan.request import THERE_ALREADY
 from infra.plan.router import router
 from infra.plan.serve import Launch, Weights
 from infra.plan.topology import Cut, GroupPlace, NodePlace, Ports
+from infra.plan.transfer import pair_transfer, transfer
 from infra.plan.weights import checkpoint_bytes, weights_plan
 from node_bootstrap.assignment import Limits, Probe
 
@@ -34,8 +47,6 @@ if TYPE_CHECKING:
     from infra.plan.request import GroupRequest, Request
     from infra.plan.software import SoftwarePlan
 
-_MEMORY_SHARE = 0.9
-"""Stated on GPU types: vLLM's own default was 0.9 and is 0.92 since 0.20."""
 _START_SECONDS, _START_SECONDS_GPU = 300.0, 7200.0
 
 
@@ -58,7 +69,7 @@ def make(request: Request) -> Plan:
     gpus = any(place.has_gpus for place in places)
     start = _START_SECONDS_GPU if gpus else _START_SECONDS
     groups = tuple(_group(request, one, place) for one in decided for place in one.places)
-    outside = from_internet(groups, request.model_source)
+    outside = from_internet(groups, gate, request.model_source, own_image=request.own_image)
     return Plan(
         stack=request.stack,
         model=_model(request),
@@ -108,16 +119,16 @@ def _decide(request: Request, group: GroupRequest, ports: Ports) -> _Decided:
     library = software.deepep(request.vllm, kind, tag)
 
     def backend_of(cut: Cut) -> BackendChoice:
-        return choose_all2all(_backend_request(request, group, cut, library))
+        return choose_all2all(per_cut.backend_request(request, group, cut, library))
 
     def fits(cut: Cut) -> bool:
-        wanted = _memory_request(request, group, cut, backend_of(cut))
+        wanted = per_cut.memory_request(request, group, cut, backend_of(cut))
         return wanted is None or memory.plan_memory(wanted).fits
 
     pick = parallelism.pick(group, instance, request.model_shape, fits)
     backend = backend_of(pick.cut)
     places = topology.lay_out(group, pick.cut)
-    eager = _eager(group, backend, gpus=instance.gpu_count > 0)
+    eager = per_cut.eager(group, backend, gpus=instance.gpu_count > 0)
     launch = Launch(
         release=held,
         runtime=kind,
@@ -130,12 +141,12 @@ def _decide(request: Request, group: GroupRequest, ports: Ports) -> _Decided:
         eplb=group.eplb,
         placement=group.expert_placement_strategy,
         kv_transfer=kv_transfer(places[0], group.kv_transfer, held),
-        gpu_memory_utilization=_utilization(group, gpus=instance.gpu_count > 0),
+        gpu_memory_utilization=per_cut.utilization(group, gpus=instance.gpu_count > 0),
         enforce_eager=eager,
-        cudagraph_mode=_graph_mode(group, backend, eager=eager),
+        cudagraph_mode=per_cut.graph_mode(group, backend, eager=eager),
         ports=ports,
     )
-    wanted = _memory_request(request, group, pick.cut, backend)
+    wanted = per_cut.memory_request(request, group, pick.cut, backend)
     held = memory.plan_memory(wanted) if wanted else None
     return _Decided(
         request=group,
@@ -148,105 +159,11 @@ def _decide(request: Request, group: GroupRequest, ports: Ports) -> _Decided:
     )
 
 
-def _backend_request(
-    request: Request, group: GroupRequest, cut: Cut, library: software.DeepEp
-) -> BackendRequest:
-    instance = catalog.instance_type(group.instance_type)
-    shape = request.model_shape
-    quantized = bool(group.options.quantization)
-    sizes = {}
-    if shape is not None:
-        quantized = quantized or shape.quantization.method != "none"
-        sizes = {
-            "hidden_size": shape.hidden_size,
-            "experts_per_token": shape.experts.per_token,
-            "experts": shape.experts.count
-            + (group.eplb.num_redundant_experts if group.eplb else 0),
-        }
-    return BackendRequest(
-        requested=group.all2all_backend,
-        version=request.vllm.version,
-        role=group.role,
-        nodes=group.nodes,
-        ranks=cut.expert_parallel_size,
-        data_parallel_size=cut.data_parallel_size,
-        transport=topology.transport(instance, group.nodes),
-        capability=catalog.gpu_of(instance).capability if instance.gpu_count else (0, 0),
-        quantized=quantized,
-        eplb=group.eplb is not None,
-        enforce_eager=bool(group.options.enforce_eager),
-        deepep=library,
-        allow_fallback=group.allow_fallback,
-        **sizes,
-    )
-
-
-def _memory_request(
-    request: Request, group: GroupRequest, cut: Cut, backend: BackendChoice
-) -> memory.MemoryRequest | None:
-    """None on CPU types, and where the model's shape isn't known."""
-    instance, options = catalog.instance_type(group.instance_type), group.options
-    if not instance.gpu_count or request.model_shape is None:
-        return None
-    eager = _eager(group, backend, gpus=True)
-    return memory.MemoryRequest(
-        model=request.model_shape,
-        gpu=catalog.gpu_of(instance),
-        release=catalog.release(request.vllm.version).series,
-        tensor_parallel_size=cut.tensor_parallel_size,
-        data_parallel_size=cut.data_parallel_size,
-        expert_parallel=cut.enable_expert_parallel,
-        nodes=group.nodes,
-        all2all_backend=backend.chosen,
-        max_model_len=options.max_model_len,
-        max_num_batched_tokens=options.max_num_batched_tokens,
-        max_num_seqs=options.max_num_seqs,
-        gpu_memory_utilization=_utilization(group, gpus=True),
-        kv_cache_memory_bytes=options.kv_cache_memory_bytes,
-        kv_cache_dtype=options.kv_cache_dtype,
-        quantization=options.quantization,
-        enforce_eager=eager,
-        cudagraph_mode=_graph_mode(group, backend, eager=eager),
-        num_redundant_experts=group.eplb.num_redundant_experts if group.eplb else None,
-        dual_batch_overlap=options.enable_dbo,
-        block_size=options.block_size,
-        transfers_kv=group.role != "serve",
-    )
-
-
-def _utilization(group: GroupRequest, *, gpus: bool) -> float | None:
-    """What is stated: the memory plan relies on it. Nothing on CPU, or where the cache is given."""
-    given = group.options.gpu_memory_utilization
-    if given is not None or not gpus or group.options.kv_cache_memory_bytes is not None:
-        return given
-    return _MEMORY_SHARE
-
-
-def _eager(group: GroupRequest, backend: BackendChoice, *, gpus: bool) -> bool:
-    """As asked for; else where the backend needs it, and on CPU types, which have no compiler."""
-    given = group.options.enforce_eager
-    if given is not None:
-        return given or backend.enforce_eager
-    return backend.enforce_eager or not gpus
-
-
-def _graph_mode(group: GroupRequest, backend: BackendChoice, *, eager: bool) -> str | None:
-    """The CUDA-graph mode that is stated, by role; None leaves it to vLLM.
-
-    Prefill on high-throughput kernels runs without graphs anyway: vLLM turns them off itself.
-    """
-    given = (group.options.compilation_config or {}).get("cudagraph_mode")
-    if isinstance(given, str):
-        return given
-    if eager or group.role != "decode" or not backend.cuda_graphs:
-        return None
-    return "FULL_DECODE_ONLY"
-
-
 def _weights(request: Request) -> Weights:
     name, source = request.model_name, request.model_source
     if source == "hf":
-        return Weights(name, name, request.model_revision)
+        # One node copies it to the stack's bucket; from there it is read as any model in S3.
+        source = f"s3://{BUCKET}/{staged_prefix(name, request.model_revision)}"
     streamed = source.startswith("s3://") and all(
         group.options.load_format == "runai_streamer" for group in request.groups
     )
@@ -273,7 +190,7 @@ def _software(request: Request, launch: Launch, tag: str | None) -> SoftwarePlan
 def _group(request: Request, decided: _Decided, place: GroupPlace) -> Group:
     cut, launch = place.cut, replace(decided.launch, group=place)
     nics = topology.interfaces(place.instance_type, decided.request.network_interfaces)
-    transfer = launch.kv_transfer
+    kv, wire = launch.kv_transfer, launch.transport
     return Group(
         name=place.name,
         group=place.group,
@@ -299,7 +216,7 @@ def _group(request: Request, decided: _Decided, place: GroupPlace) -> Group:
         enforce_eager=launch.enforce_eager,
         cudagraph_mode=launch.cudagraph_mode,
         api_server_count=serve.api_server_count(launch),
-        kv_transfer=without_notes(transfer),
+        kv_transfer=without_notes(kv, pair_transfer(request.transfer, place, kv)),
         kv_cache_memory_bytes=serve.kv_cache_memory_bytes(place),
         bandwidth=Bandwidth(nics.efa_gbps, nics.ip_gbps, place.instance_type.nvlink_domain_gpus),
         memory=decided.memory,
@@ -307,12 +224,13 @@ def _group(request: Request, decided: _Decided, place: GroupPlace) -> Group:
         options=place.options,
         notes=(
             *launch.backend.notes,
-            *(transfer.notes if transfer else unused(decided.request.kv_transfer)),
+            *(kv.notes if kv else unused(decided.request.kv_transfer)),
             *serve.left_out(launch),
         ),
         nodes=tuple(
             _node(request, launch, node, decided.software, nics.interfaces) for node in place.nodes
         ),
+        transfer=transfer(request.transfer, place.instance_type, len(place.nodes), wire, kv),
     )
 
 
@@ -346,7 +264,9 @@ def _node(
         secret_env=key if node.position != "headless" else {},
         network_interfaces=nics,
         software=installed,
-        hardware=topology.hardware(group.instance_type, node, software.driver_floor(installed)),
+        hardware=topology.hardware(
+            group.instance_type, node, software.driver_floor(installed), request.dcgm_level
+        ),
         address=node.address,
     )
 
@@ -364,6 +284,8 @@ def _model(request: Request) -> Model:
         files=request.model_files,
         source=request.model_source,
         shape=shape,
+        revision=request.model_revision,
+        with_token=request.model_token,
     )
 
 
@@ -383,7 +305,7 @@ def _placement_group(request: Request) -> bool:
         for group in request.groups
         if catalog.instance_type(group.instance_type).gpu_count
     )
-    there_already = request.capacity.kind in ("capacity-block", "reservation")
+    there_already = request.capacity.kind in THERE_ALREADY
     return not there_already and any(together)
 
 

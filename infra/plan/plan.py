@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from infra.plan.software import SoftwarePlan
     from infra.plan.topology import NodePosition, Ports, Transport
     from infra.plan.weights import WeightsPlan
-    from node_bootstrap.assignment import Hardware, Limits, Probe, Role, WeightFile
+    from node_bootstrap.assignment import Hardware, Limits, Probe, Role, Transfer, WeightFile
+
+
+BUCKET = "${BUCKET}"
+"""In an argument of the role: the stack's bucket, whose name the account is part of."""
+RESERVED_LONGER_SECONDS = 3600
+"""A stack's reservation outlives its ttl: nodes count from their boot, which comes after it."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,7 @@ class Group:
     nearest: plans that would fit where this one doesn't.
     options: as asked for; what vLLM ends up with is in `memory.effective` and the argv.
     notes: what the decisions want a person to know; the checks make findings of them.
+    transfer: measured between its nodes before vLLM starts; None: nothing is.
     """
 
     name: str
@@ -125,6 +132,7 @@ class Group:
     options: EngineOptions
     notes: tuple[Note, ...]
     nodes: tuple[Node, ...]
+    transfer: Transfer | None = None
 
     @property
     def primary(self) -> Node:
@@ -142,6 +150,7 @@ class Model:
     """The model: its name, shape and files. shape: None where config.json can't be planned with.
 
     source: `model.source` of the settings. files: empty where they are not on this machine.
+    revision: commit on Hugging Face. with_token: there is one that may read it.
     """
 
     name: str
@@ -150,6 +159,8 @@ class Model:
     files: tuple[WeightFile, ...]
     source: str = ""
     shape: ModelShape | None = None
+    revision: str | None = None
+    with_token: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -217,6 +228,9 @@ def to_json(plan: Plan, findings: Iterable[Any] = ()) -> str:
         findings: what the checks found (dataclasses), put under `findings`.
     """
     document = dataclasses.asdict(plan)
+    for group in document["groups"]:
+        if group["transfer"] is None:
+            del group["transfer"]
     document["findings"] = [dataclasses.asdict(finding) for finding in findings]
     return json.dumps(document, sort_keys=True, indent=1, default=_plain) + "\n"
 

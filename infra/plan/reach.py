@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from infra.plan.plan import Group
+    from infra.plan.gateway import GatewayPlan
+    from infra.plan.plan import Group, Node
 
 WayOut = Literal["nat", "none", "existing"]
 """existing: the routes of a subnet that is there already are its owner's."""
@@ -19,6 +20,12 @@ _PRIVATE_REGISTRY = re.compile(
     r"(?P<repository>[^:@]+)"
 )
 """Of Amazon ECR, which is reached over endpoints of the VPC; all others are on the internet."""
+
+
+SSM_SERVICES = ("ssm", "ssmmessages")
+"""Secrets (ssm) and Session Manager (both)."""
+REGISTRY_SERVICES = ("ecr.api", "ecr.dkr")
+"""Images of Amazon ECR; their layers come from S3."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +43,36 @@ def private_repository(image: str | None) -> Repository | None:
     return Repository(found["account"], found["region"], found["repository"]) if found else None
 
 
-def from_internet(groups: Sequence[Group], model_source: str) -> tuple[str, ...]:
-    """What the nodes fetch that neither their image nor AWS's own services have."""
+def services(nodes: Iterable[Node]) -> tuple[str, ...]:
+    """Services of AWS, S3 aside, that nodes reach by interface endpoints where there is no NAT."""
+    private = any(private_repository(node.software.image) for node in nodes)
+    return (*SSM_SERVICES, *(REGISTRY_SERVICES if private else ()))
+
+
+def from_internet(
+    groups: Sequence[Group], gate: GatewayPlan | None, model_source: str, *, own_image: bool
+) -> tuple[str, ...]:
+    """What the nodes fetch that neither their image nor AWS's own services have.
+
+    Args:
+        groups: of the plan.
+        gate: the gateway, whose image is Debian's own.
+        model_source: of the settings.
+        own_image: the groups' nodes have an image of the user's, which brings what it needs.
+    """
     found: dict[str, None] = {}
     for group in groups:
         for node in group.nodes:
             software = node.software
             if software.image and private_repository(software.image) is None:
                 found[f"the image {software.image}"] = None
-            if software.runtime == "venv" and group.gpus_per_node:
+            if software.runtime == "venv" and (group.gpus_per_node or not own_image):
                 found["Python distributions"] = None
             for part in software.components:
                 if part.place == "host" and part.source.startswith("https://github.com/"):
                     found[f"{part.name} {part.version}"] = None
+    if gate is not None:
+        found[f"the gateway's {', '.join(gate.packages)} and router"] = None
     if model_source == "hf":
         found["the weights on Hugging Face"] = None
     return tuple(found)

@@ -14,6 +14,8 @@ NicUse = Literal["one-ip", "ip-bandwidth"]
 Runtime = Literal["venv", "container"]
 DeepEp = Literal["stock", "efa", "uccl", "none"]
 CapacityKind = Literal["on-demand", "reserve", "reservation", "capacity-block", "spot"]
+THERE_ALREADY = ("reservation", "capacity-block")
+"""Kinds that the settings name by id: somebody reserved or bought it beforehand."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,18 @@ class GatewayOptions:
     request_timeout_seconds: float = 1800.0
     wait_seconds: float = 60.0
     waiting_requests: int = 256
+    retries: int = 2
+
+
+@dataclass(frozen=True)
+class TransferOptions:
+    """The measured transfer between the nodes of a group; mode: None leaves it to the plan.
+
+    floors: what is measured -> GB/s, instead of the type's own.
+    """
+
+    mode: Literal["require", "measure", "off"] | None = None
+    floors: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -166,6 +180,7 @@ class Request:
 
     nat: whether there is a way to the internet; None: where something needs one.
     existing_network: the nodes go to a subnet that is there already.
+    own_image: the groups' nodes boot from an image of the user's.
     model_config: the model's config.json. model_shape: the same, read; None on CPU-only stacks
     whose model no memory rule covers.
     """
@@ -178,6 +193,7 @@ class Request:
     groups: tuple[GroupRequest, ...]
     model_source: str = ""
     model_revision: str | None = None
+    model_token: bool = False
     model_shape: ModelShape | None = None
     model_faults: tuple[str, ...] = ()
     capacity: Capacity = Capacity()
@@ -189,3 +205,6 @@ class Request:
     ttl_seconds: float | None = None
     nat: bool | None = None
     existing_network: bool = False
+    own_image: bool = False
+    transfer: TransferOptions = TransferOptions()
+    dcgm_level: int = 0

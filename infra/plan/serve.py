@@ -29,7 +29,6 @@ class Weights:
 
     model: str
     name: str
-    revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -150,8 +149,7 @@ def _program(launch: Launch) -> tuple[str, ...]:
         start = ("vllm", "serve")
     weights = launch.weights
     named = () if weights.model == weights.name else ("--served-model-name", weights.name)
-    revision = ("--revision", weights.revision) if weights.revision else ()
-    return (*start, weights.model, *named, *revision)
+    return (*start, weights.model, *named)
 
 
 def _front_end(launch: Launch, node: NodePlace) -> tuple[str, ...]:

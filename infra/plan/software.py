@@ -23,6 +23,8 @@ _V1 = ("deepep_low_latency", "deepep_high_throughput")
 _DRIVER = "NVIDIA driver"
 _TAG_SUFFIX = "-efa"
 _PUBLISHED, _BUILT = "vllm/vllm-openai", "moe-serving/vllm-openai-efa"
+_CUDA_MAJOR = "13"
+"""Of the toolkit that the image of the node has as its default."""
 _V2_NCCL = {False: "2.30.4", True: "2.31.2"}
 """NCCL that DeepEP V2 needs: inside a node, and across nodes."""
 
@@ -143,7 +145,7 @@ def pins_of(held: Release) -> dict[str, Any]:
 
 def _host(needs: Needs, pins: dict[str, Any]) -> Iterator[Component]:
     ami, efa = _facts()["ami"], _facts()["efa"]
-    cuda = ".".join(pins["docker_cuda"].split(".")[:2])
+    cuda = _cuda(pins)
     floor = _facts()["driver_floor"][cuda]
     why = f"CUDA {cuda} needs {floor}; the image of the node has {ami['nvidia_driver']}"
     yield Component(_DRIVER, f">= {floor}", "host", ami["parameter"], why)
@@ -180,7 +182,9 @@ def _libraries(needs: Needs, pins: dict[str, Any]) -> Iterator[Component]:
         floor = _V2_NCCL[needs.across_nodes]
         why = f"DeepEP V2 needs {floor}{' over EFA' if needs.across_nodes else ''}"
         newer = nccl and _number(nccl) >= _number(floor)
-        yield Component("NCCL", nccl if nccl and newer else floor, needs.place, source, why)
+        version = nccl if nccl and newer else floor
+        where = _wheel("nccl", version, pins) if needs.place == "venv" else source
+        yield Component("NCCL", version, needs.place, where, why)
     else:
         why = "vLLM's image overrides torch's" if nccl else "the one that torch pins"
         yield Component("NCCL", nccl or "as torch pins it", needs.place, source, why)
@@ -218,24 +222,43 @@ def _experts(needs: Needs, pins: dict[str, Any]) -> Iterator[Component]:
     in_image = needs.runtime == "container"
     commit = pins.get("docker_deepep_commit" if in_image else "deepep_commit")
     commit = commit or pins["deepep_commit"]
+    uses, cuda = needs.backend in (*_V1, "deepep_v2"), _cuda(pins)
+    builds = uses and needs.deepep != "none" and not in_image
+    if builds and cuda.partition(".")[0] != _CUDA_MAJOR:
+        why = f"torch of vLLM {needs.release.version} is of CUDA {cuda}, so is what is built for it"
+        yield Component("CUDA toolkit", cuda, "host", facts["ami"]["parameter"], why)
     if needs.backend in _V1 and needs.deepep == "uccl":
         uccl = facts["uccl"]
         why = "DeepEP's API over EFA; built from source with its deep_ep wrapper"
         yield Component("UCCL-EP", uccl["commit"], place, uccl["source"], why)
         return
-    if needs.backend in (*_V1, "deepep_v2") and needs.deepep == "efa":
+    if uses and needs.deepep == "efa":
         dp = facts["deepep"]
         yield Component("DeepEP", dp["efa_commit"], place, dp["efa_source"], "its build for EFA")
-    elif needs.backend in (*_V1, "deepep_v2") and needs.deepep == "stock":
+    elif uses and needs.deepep == "stock":
         why = "in vLLM's image" if in_image else "built with vLLM's tools/ep_kernels"
         yield Component("DeepEP", commit, place, facts["deepep"]["source"], why)
-    if needs.backend in (*_V1, "deepep_v2"):
+    if uses:
         why = "DeepEP's kernels allocate with it"
-        yield Component("NVSHMEM", pins["nvshmem"], place, facts["nvshmem"]["source"], why)
+        where = facts["nvshmem"]["source"] if in_image else _wheel("nvshmem", pins["nvshmem"], pins)
+        yield Component("NVSHMEM", pins["nvshmem"], place, where, why)
     if needs.backend == "pplx":
         why = "the backend's kernels; vLLM dropped them in 0.17"
         commit = pins.get("docker_pplx_commit") or pins["pplx_commit"]
         yield Component("PPLX kernels", commit, place, facts["pplx"]["source"], why)
+
+
+def _wheel(library: str, version: str, pins: dict[str, Any]) -> str:
+    """Where a venv gets a library of NVIDIA's from: a wheel by its digest, where that is known."""
+    cuda = pins["docker_cuda"].partition(".")[0]
+    sha256 = _facts()[library]["wheels"].get(cuda, {}).get(version)
+    digest = f"#sha256={sha256}" if sha256 else " (no digest known: not checked)"
+    return f"PyPI: nvidia-{library}-cu{cuda}{digest}"
+
+
+def _cuda(pins: dict[str, Any]) -> str:
+    """Major and minor, such as `12.9`."""
+    return ".".join(pins["docker_cuda"].split(".")[:2])
 
 
 def _number(version: str) -> tuple[int, ...]:

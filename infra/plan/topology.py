@@ -153,8 +153,13 @@ def interfaces(instance_type: catalog.InstanceType, use: NicUse = "one-ip") -> N
     return nic_layout(instance_type, efa=instance_type.gpu_count > 0, use=use)
 
 
-def hardware(instance_type: catalog.InstanceType, node: NodePlace, driver_min: str) -> Hardware:
-    """What the node must find on itself before it serves. driver_min: empty for a CPU type."""
+def hardware(
+    instance_type: catalog.InstanceType, node: NodePlace, driver_min: str, dcgm_level: int = 0
+) -> Hardware:
+    """What the node must find on itself before it serves.
+
+    driver_min: empty for a CPU type. dcgm_level: of NVIDIA's diagnosis, 0 for none.
+    """
     gpus = instance_type.gpus
     return Hardware(
         private_ip=node.address,
@@ -167,6 +172,7 @@ def hardware(instance_type: catalog.InstanceType, node: NodePlace, driver_min: s
         efa_devices=instance_type.max_efa if gpus else 0,
         local_disks=instance_type.local_disks.count if gpus and instance_type.local_disks else 0,
         driver_min=driver_min,
+        dcgm_level=dcgm_level if gpus else 0,
     )
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from infra import catalog
+from infra.bake.builder import digest
+from infra.plan.assignments import software_of
+from infra.plan.reach import SSM_SERVICES, services
+from infra.plan.request import THERE_ALREADY
 from infra.plan.router import GATEWAY
 
 if TYPE_CHECKING:
@@ -16,9 +20,6 @@ if TYPE_CHECKING:
     from infra.plan.request import CapacityKind
     from infra.settings import Settings
 
-ENDPOINT_INTERFACES = 2
-"""Of the interface endpoints for SSM in a network that the stack makes."""
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -27,7 +28,12 @@ class Asked:
     nodes: group (or `gateway`) -> (instance type, number). interfaces: network interfaces of all
     nodes and endpoints; addresses: those that take an address of the subnet.
     gpu: whether any node has a GPU. ttl_seconds: None where the stack has no end.
+    balanced: whether there is a load balancer; certificate_arn, domain: its. public: whether the
+    internet reaches the endpoint; public_subnet_id: an existing subnet that it is in then.
+    placement_group: that the settings say the reservation is in.
+    services: of AWS, that nodes reach by interface endpoints where there is no NAT gateway.
     internet: why the nodes must reach the internet, one phrase each; empty where they need not.
+    software: group -> digest of what its nodes have installed.
     """
 
     stack: str
@@ -45,9 +51,17 @@ class Asked:
     model_name: str
     model_source: str
     model_revision: str | None
-    public: bool
+    balanced: bool
+    model_token: bool
     ttl_seconds: float | None
     internet: tuple[str, ...] = ()
+    placement_group: str | None = None
+    software: Mapping[str, str] = field(default_factory=dict)
+    certificate_arn: str | None = None
+    domain: str | None = None
+    public: bool = False
+    public_subnet_id: str | None = None
+    services: tuple[str, ...] = SSM_SERVICES
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -68,6 +82,11 @@ class Asked:
         """Whether the stack makes its own VPC."""
         return self.vpc_id is None and self.subnet_id is None
 
+    @property
+    def named_capacity(self) -> bool:
+        """Whether the nodes go into a reservation or block that is there already."""
+        return self.capacity_id is not None and self.capacity_kind in THERE_ALREADY
+
     def purchase(self, name: str) -> str:
         """How the nodes of a group are had: `spot`, `capacity-block`, else `on-demand`."""
         if name != GATEWAY and self.capacity_kind in ("spot", "capacity-block"):
@@ -83,14 +102,16 @@ def asked_of(plan: Plan, settings: Settings) -> Asked:
     makes_network = settings.network.vpc_id is None and settings.network.subnet_id is None
     nat = plan.way_out == "nat"
     # The NAT gateway takes the place of the interface endpoints.
-    endpoints = 0 if not makes_network else 1 if nat else ENDPOINT_INTERFACES
+    used = services(plan.nodes)
+    endpoints = 0 if not makes_network else 1 if nat else len(used)
+    balancers, public = int(settings.endpoint.balanced), settings.endpoint.exposure == "public"
     with_address = sum(nic.interface_type != "efa-only" for nics in layouts for nic in nics)
     zone = settings.network.zone
     return Asked(
         stack=plan.stack,
         nodes=nodes,
-        interfaces=sum(map(len, layouts)) + gateways + endpoints,
-        addresses=with_address + gateways + endpoints,
+        interfaces=sum(map(len, layouts)) + gateways + endpoints + balancers,
+        addresses=with_address + gateways + endpoints + (0 if public else balancers),
         gpu=any(catalog.instance_type(node.instance_type).gpu_count for node in plan.nodes),
         capacity_kind=settings.capacity.kind,
         capacity_id=settings.capacity.id,
@@ -102,7 +123,18 @@ def asked_of(plan: Plan, settings: Settings) -> Asked:
         model_name=plan.model.name,
         model_source=settings.model.source,
         model_revision=settings.model.revision,
-        public=settings.endpoint.exposure == "public",
+        balanced=settings.endpoint.balanced,
+        model_token=settings.huggingface_token,
         ttl_seconds=plan.ttl_seconds,
         internet=plan.from_internet,
+        placement_group=settings.capacity.placement_group,
+        software={
+            group.name.rpartition("-")[0]: digest(software_of(group.primary))
+            for group in plan.groups
+        },
+        certificate_arn=settings.endpoint.certificate_arn,
+        domain=settings.endpoint.domain,
+        public=public,
+        public_subnet_id=settings.network.public_subnet_id if public else None,
+        services=used,
     )

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
+from infra import reservations
 from infra.names import STACK_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import boto3
-    from botocore.exceptions import ClientError
 
-SERVICES = ("ec2", "s3", "ssm", "iam", "service-quotas")
+SERVICES = ("ec2", "s3", "ssm", "iam", "service-quotas", "acm")
 DENIED = (
     "403",
     "AccessDenied",
@@ -48,6 +49,7 @@ _PERMISSIONS = {
     "GetServiceQuota": "servicequotas:GetServiceQuota",
     "GetAWSDefaultServiceQuota": "servicequotas:GetAWSDefaultServiceQuota",
     "GetParameter": "ssm:GetParameter",
+    "DescribeCertificate": "acm:DescribeCertificate",
     "SimulatePrincipalPolicy": "iam:SimulatePrincipalPolicy",
     "GetRole": "iam:GetRole",
 }
@@ -58,7 +60,8 @@ _PERMISSIONS = {
 class Aws:
     """Clients of one session, made before the threads: making one is not thread-safe.
 
-    account, arn: whose credentials these are.
+    account, arn: whose credentials these are. deployer: ARN of the user or role that updates the
+    stack, where these credentials only read.
     """
 
     region: str
@@ -69,14 +72,16 @@ class Aws:
     ssm: Any
     iam: Any
     quotas: Any
+    acm: Any
+    deployer: str | None = None
 
     @classmethod
-    def of(cls, session: boto3.Session, account: str, arn: str) -> Aws:
+    def of(cls, session: boto3.Session, account: str, arn: str, deployer: str | None = None) -> Aws:
         """Clients of a session whose credentials are known to work."""
         # The names of services are literals to the stubs.
         make: Any = session.client
         clients = [make(name, config=CONFIG) for name in SERVICES]
-        return cls(str(session.region_name), account, arn, *clients)
+        return cls(str(session.region_name), account, arn, *clients, deployer=deployer)
 
     def pages(self, operation: str, answer: str, **query: Any) -> Iterator[dict[str, Any]]:
         """All items of one of EC2's Describe calls."""
@@ -85,6 +90,20 @@ class Aws:
             return
         for page in self.ec2.get_paginator(operation).paginate(**query):
             yield from page[answer]
+
+    def subnet(self, id_: str | None) -> dict[str, Any] | None:
+        """A subnet as EC2 describes it; None where the region has no such one."""
+        try:
+            (found,) = self.ec2.describe_subnets(SubnetIds=[id_])["Subnets"]
+        except ClientError as error:
+            if not code_of(error).startswith("InvalidSubnetI"):
+                raise
+            return None
+        return found
+
+    def reservation(self, id_: str | None) -> dict[str, Any] | None:
+        """A capacity reservation or block; None where none is named, or the region has none."""
+        return None if id_ is None else reservations.described(self.ec2, id_)
 
 
 def code_of(error: ClientError) -> str:

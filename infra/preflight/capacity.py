@@ -5,9 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
-from infra.preflight.aws import Aws, code_of, is_own
+from infra import reservations
+from infra.preflight.aws import Aws, is_own
 from infra.preflight.check import Check, always
 from infra.preflight.result import Verdict, failed, passed, warned
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
 SOON = dt.timedelta(hours=24)
 """An end within so long is warned about: who starts a stack now may not know of it."""
-BLOCK_LEAD = dt.timedelta(minutes=30)
-"""EC2 terminates the instances of a Capacity Block so long before its end."""
 
 
 def _offered(aws: Aws, asked: Asked) -> Iterator[Verdict]:
@@ -33,16 +30,20 @@ def _offered(aws: Aws, asked: Asked) -> Iterator[Verdict]:
 
 
 def _zone(aws: Aws, asked: Asked) -> str | None:
-    """The zone that the settings bind the stack to, by name or by their subnet."""
+    """The zone that the settings bind the stack to: by name, subnet, or reservation."""
+    bound = _bound(aws, asked)
+    if bound is not None or asked.subnet_id is not None or not asked.named_capacity:
+        return bound
+    found = aws.reservation(asked.capacity_id)  # its own check says so where there is none
+    return found["AvailabilityZone"] if found else None
+
+
+def _bound(aws: Aws, asked: Asked) -> str | None:
+    """Where the nodes go, wherever the reservation is; None where they follow it."""
     if asked.zone is not None or asked.subnet_id is None:
         return asked.zone
-    try:
-        (subnet,) = aws.ec2.describe_subnets(SubnetIds=[asked.subnet_id])["Subnets"]
-    except ClientError as error:
-        if code_of(error) != "InvalidSubnetID.NotFound":  # the subnet's own check says so
-            raise
-        return None
-    return subnet["AvailabilityZone"]
+    subnet = aws.subnet(asked.subnet_id)  # its own check says so where there is none
+    return subnet["AvailabilityZone"] if subnet else None
 
 
 def judge_offered(
@@ -67,13 +68,8 @@ def judge_offered(
 
 
 def _reservation(aws: Aws, asked: Asked) -> Iterator[Verdict]:
-    try:
-        (found,) = aws.ec2.describe_capacity_reservations(
-            CapacityReservationIds=[asked.capacity_id]
-        )["CapacityReservations"]
-    except ClientError as error:
-        if "NotFound" not in code_of(error) and "Malformed" not in code_of(error):
-            raise
+    found = aws.reservation(asked.capacity_id)
+    if found is None:
         yield failed(
             f"{aws.region} has no capacity reservation {asked.capacity_id}",
             "set capacity.id to one of this account and region",
@@ -84,14 +80,14 @@ def _reservation(aws: Aws, asked: Asked) -> Iterator[Verdict]:
         for instance in reservation["Instances"]:
             held = instance.get("CapacityReservationId") == asked.capacity_id
             own += held and is_own(instance, asked.stack)
-    yield judge_reservation(found, own, asked, dt.datetime.now(dt.UTC))
+    yield judge_reservation(found, own, asked, dt.datetime.now(dt.UTC), _bound(aws, asked))
 
 
 _RUNNING = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
 
 
 def judge_reservation(
-    found: Mapping[str, Any], own: int, asked: Asked, now: dt.datetime
+    found: Mapping[str, Any], own: int, asked: Asked, now: dt.datetime, zone: str | None
 ) -> Verdict:
     """Whether a reservation or Capacity Block can take the stack's nodes.
 
@@ -100,11 +96,16 @@ def judge_reservation(
         own: instances of this very stack that run in it already.
         asked: the stack.
         now: the present.
+        zone: where the nodes go; None where they follow the reservation.
     """
-    faults = [*_wrong_kind(found, asked), *_too_little(found, own, asked)]
+    faults = [
+        *_wrong_kind(found, asked),
+        *_wrong_place(found, asked, zone),
+        *_too_little(found, own, asked),
+    ]
     end = found.get("EndDate")
     block = found.get("ReservationType") == "capacity-block"
-    last = end - BLOCK_LEAD if end and block else end
+    last = end - reservations.LEAD if end and block else end
     name = "Capacity Block" if block else "reservation"
     what = f"{name} {asked.capacity_id}"
     if last and last <= now:
@@ -131,8 +132,17 @@ def _wrong_kind(found: Mapping[str, Any], asked: Asked) -> Iterator[str]:
         begins = found.get("StartDate")
         when = f", it begins at {begins:%Y-%m-%d %H:%M} UTC" if begins and block else ""
         yield f"its state is {found['State']}{when}"
-    if asked.zone and asked.zone != found["AvailabilityZone"]:
-        yield f"it is in {found['AvailabilityZone']}, network.zone is {asked.zone}"
+
+
+def _wrong_place(found: Mapping[str, Any], asked: Asked, zone: str | None) -> Iterator[str]:
+    if zone is not None and zone != found["AvailabilityZone"]:
+        who = "network.zone is" if asked.zone else f"{asked.subnet_id} is in"
+        yield f"it is in {found['AvailabilityZone']}, {who} {zone}"
+    # EC2 gives what is reserved in a placement group to launches into that group alone.
+    group = str(found.get("PlacementGroupArn") or "").rpartition("/")[2] or None
+    if group != asked.placement_group:
+        place = f"the placement group {group}" if group else "no placement group"
+        yield f"it is in {place}, capacity.placement_group is {asked.placement_group or 'not set'}"
 
 
 def _too_little(found: Mapping[str, Any], own: int, asked: Asked) -> Iterator[str]:
@@ -155,15 +165,19 @@ CHECKS = (
         "PREFLIGHT_TYPE_OFFERED",
         "moe-serving:network.zone",
         "One zone offers every instance type of the stack.",
-        ("ec2:DescribeInstanceTypeOfferings", "ec2:DescribeSubnets"),
+        (
+            "ec2:DescribeInstanceTypeOfferings",
+            "ec2:DescribeSubnets",
+            "ec2:DescribeCapacityReservations",
+        ),
         always,
         _offered,
     ),
     Check(
         "PREFLIGHT_RESERVATION",
         "moe-serving:capacity.id",
-        "The reservation is active, of the right type and zone, and has enough free.",
-        ("ec2:DescribeCapacityReservations", "ec2:DescribeInstances"),
+        "The reservation is active, of the right type, zone and group, and has enough free.",
+        ("ec2:DescribeCapacityReservations", "ec2:DescribeInstances", "ec2:DescribeSubnets"),
         lambda asked: asked.capacity_kind == "reservation" and asked.capacity_id is not None,
         _reservation,
     ),
@@ -171,7 +185,7 @@ CHECKS = (
         "PREFLIGHT_CAPACITY_BLOCK",
         "moe-serving:capacity.id",
         "The Capacity Block is active, fits, and its end is known.",
-        ("ec2:DescribeCapacityReservations", "ec2:DescribeInstances"),
+        ("ec2:DescribeCapacityReservations", "ec2:DescribeInstances", "ec2:DescribeSubnets"),
         lambda asked: asked.capacity_kind == "capacity-block" and asked.capacity_id is not None,
         _reservation,
     ),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from infra.names import bucket_name, iam_path, parameter_path
+from infra.preflight import actions
 from infra.preflight.aws import Aws, code_of
 from infra.preflight.check import Check, always
 from infra.preflight.result import Verdict, failed, passed, skipped, warned
@@ -18,45 +19,6 @@ if TYPE_CHECKING:
 
 Decisions = list[tuple[str, str, tuple[str, ...]]]
 """(action, decision, context keys that were missing), as SimulatePrincipalPolicy answers."""
-
-EC2_ACTIONS = (
-    "ec2:CreateLaunchTemplate",
-    "ec2:CreateNetworkInterface",
-    "ec2:CreateSecurityGroup",
-    "ec2:AuthorizeSecurityGroupIngress",
-    "ec2:AuthorizeSecurityGroupEgress",
-    "ec2:CreateTags",
-    "ec2:RunInstances",
-    "ec2:TerminateInstances",
-    "ec2:DescribeInstances",
-)
-BALANCER_ACTIONS = (
-    "elasticloadbalancing:CreateLoadBalancer",
-    "elasticloadbalancing:CreateTargetGroup",
-    "elasticloadbalancing:CreateListener",
-    "elasticloadbalancing:RegisterTargets",
-)
-NETWORK_ACTIONS = (
-    "ec2:CreateVpc",
-    "ec2:CreateSubnet",
-    "ec2:CreateRouteTable",
-    "ec2:AssociateRouteTable",
-    "ec2:CreateVpcEndpoint",
-)
-BUCKET_ACTIONS = (
-    "s3:CreateBucket",
-    "s3:PutBucketPolicy",
-    "s3:PutBucketPublicAccessBlock",
-    "s3:PutEncryptionConfiguration",
-    "s3:ListBucket",
-    "s3:DeleteBucket",
-)
-ROLE_ACTIONS = (
-    "iam:CreateRole",
-    "iam:PutRolePolicy",
-    "iam:PassRole",
-    "iam:DeleteRole",
-)
 
 
 def _region(aws: Aws, _: Asked) -> Iterator[Verdict]:
@@ -84,16 +46,26 @@ def _role(aws: Aws, asked: Asked) -> Iterator[Verdict]:
         yield passed("the account's root user may do everything")
         return
     decisions: Decisions = []
-    for resources, actions in wanted(aws, asked).items():
-        pages = aws.iam.get_paginator("simulate_principal_policy").paginate(
-            PolicySourceArn=arn, ActionNames=list(actions), ResourceArns=[resources]
-        )
-        decisions += [
-            (r["EvalActionName"], r["EvalDecision"], tuple(r.get("MissingContextValues", ())))
-            for page in pages
-            for r in page["EvaluationResults"]
-        ]
+    for resource, tried in wanted(aws, asked).items():
+        try:
+            decisions += _simulated(aws, arn, resource, tried)
+        except ClientError as error:
+            if code_of(error) != "NoSuchEntity":
+                raise
+            yield failed(f"account {aws.account} has no {arn}", "give --role one that it has")
+            return
     yield judge_role(arn, decisions)
+
+
+def _simulated(aws: Aws, arn: str, resource: str, tried: Iterable[str]) -> Decisions:
+    pages = aws.iam.get_paginator("simulate_principal_policy").paginate(
+        PolicySourceArn=arn, ActionNames=list(tried), ResourceArns=[resource]
+    )
+    return [
+        (r["EvalActionName"], r["EvalDecision"], tuple(r.get("MissingContextValues", ())))
+        for page in pages
+        for r in page["EvaluationResults"]
+    ]
 
 
 def judge_role(arn: str, decisions: Decisions) -> Verdict:
@@ -115,33 +87,41 @@ def judge_role(arn: str, decisions: Decisions) -> Verdict:
 
 def wanted(aws: Aws, asked: Asked) -> Mapping[str, Iterable[str]]:
     """Resource -> what the program does to it."""
-    ec2: list[str] = list(EC2_ACTIONS)
-    if asked.makes_network:
-        ec2 += NETWORK_ACTIONS
-    if asked.capacity_kind == "reserve":
-        ec2 += ["ec2:CreateCapacityReservation", "ec2:CancelCapacityReservation"]
-    if asked.gpu:
-        ec2 += ["ec2:CreatePlacementGroup"]
-    if asked.public:
-        ec2 += BALANCER_ACTIONS
     partition = aws.arn.split(":")[1]
     bucket = f"arn:{partition}:s3:::{bucket_name(asked.stack, aws.account)}"
     parameter = f"arn:{partition}:ssm:{aws.region}:{aws.account}:parameter"
+    iam = f"arn:{partition}:iam::{aws.account}"
     return {
-        "*": ec2,
-        bucket: BUCKET_ACTIONS,
-        f"{bucket}/nodes/x/assignment.json": ("s3:PutObject", "s3:GetObject"),
-        f"{parameter}{parameter_path(asked.stack)}agent-token": ("ssm:PutParameter",),
-        f"arn:{partition}:iam::{aws.account}:role{iam_path(asked.stack)}x": ROLE_ACTIONS,
-        f"arn:{partition}:iam::{aws.account}:instance-profile{iam_path(asked.stack)}x": (
-            "iam:CreateInstanceProfile",
-            "iam:AddRoleToInstanceProfile",
-        ),
+        "*": actions.of(_on_anything(asked)),
+        bucket: actions.of(actions.BUCKET),
+        f"{bucket}/nodes/x/assignment.json": actions.of(actions.OBJECT),
+        f"{parameter}{parameter_path(asked.stack)}agent-token": actions.of(actions.PARAMETER),
+        f"{iam}:role{iam_path(asked.stack)}x": actions.of(actions.ROLE),
+        f"{iam}:instance-profile{iam_path(asked.stack)}x": actions.of(actions.PROFILE),
     }
+
+
+def _on_anything(asked: Asked) -> Iterator[str]:
+    """The types whose resources have no name beforehand that a policy could say."""
+    yield from actions.NODES
+    if asked.makes_network:
+        yield from actions.NETWORK
+        if asked.public:
+            yield from actions.PUBLIC_SUBNET
+    if asked.elastic_ips:
+        yield from actions.NAT
+    if asked.capacity_kind == "reserve":
+        yield from actions.RESERVATION
+    if asked.gpu:
+        yield from actions.PLACEMENT
+    if asked.balanced:
+        yield from actions.BALANCER
 
 
 def _principal(aws: Aws) -> str | None:
     """The user or role whose policies count; the session of a role has none of its own."""
+    if aws.deployer is not None:
+        return aws.deployer
     kind, _, rest = aws.arn.rpartition(":")[2].partition("/")
     if kind in ("user", "root"):
         return aws.arn
@@ -163,7 +143,7 @@ CHECKS = (
     Check(
         "PREFLIGHT_ROLE",
         "aws:profile",
-        "The credentials may do what the program does.",
+        "The credentials, or the role that is given, may do what the program does.",
         ("iam:SimulatePrincipalPolicy", "iam:GetRole"),
         always,
         _role,

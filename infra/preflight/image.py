@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from infra import catalog
+from infra.bake.builder import SOFTWARE_TAG
 from infra.plan.router import GATEWAY
 from infra.preflight.aws import Aws, code_of
 from infra.preflight.check import Check, always
-from infra.preflight.result import Verdict, failed, passed
+from infra.preflight.result import Verdict, failed, passed, warned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,7 +36,7 @@ def _image(aws: Aws, asked: Asked) -> Iterator[Verdict]:
         if found is None:
             yield failed(f"{aws.region} has no image {named}", "set ami to one of this region")
             continue
-        yield judge_image(found, types)
+        yield judge_image(found, types, asked.software)
 
 
 def images_of(asked: Asked) -> Mapping[str | None, tuple[str, ...]]:
@@ -68,8 +69,13 @@ def _described(aws: Aws, image: str) -> Mapping[str, Any] | None:
     return found[0] if found else None
 
 
-def judge_image(found: Mapping[str, Any], types: tuple[str, ...]) -> Verdict:
-    """Whether an image of DescribeImages can boot instances of these types."""
+def judge_image(
+    found: Mapping[str, Any], types: tuple[str, ...], software: Mapping[str, str] | None = None
+) -> Verdict:
+    """Whether an image of DescribeImages can boot instances of these types.
+
+    software: group -> digest of what its nodes have: one that was baked may have something else.
+    """
     faults = []
     if found.get("State") != "available":
         faults.append(f"its state is {found.get('State')}")
@@ -85,7 +91,21 @@ def judge_image(found: Mapping[str, Any], types: tuple[str, ...]) -> Verdict:
     what = f"image {found['ImageId']} ({found.get('Name', 'without a name')})"
     if faults:
         return failed(f"{what}: {'; '.join(faults)}", "set ami to another image, or leave it out")
+    others = _others(found, software or {})
+    if others:
+        return warned(
+            f"{what} was baked with other software than {', '.join(others)}: the nodes install "
+            "what differs at each first boot",
+            "make a new one with `moe bake` once the stack is up, and set ami to it",
+        )
     return passed(f"{what} for {', '.join(types)}: {found['Architecture']}, a root of {size} GiB")
+
+
+def _others(found: Mapping[str, Any], software: Mapping[str, str]) -> list[str]:
+    """Groups that have other software than a baked image; none for any other image."""
+    tags = {tag["Key"]: tag["Value"] for tag in found.get("Tags") or ()}
+    baked = tags.get(SOFTWARE_TAG)
+    return [group for group, has in software.items() if baked not in (None, has)]
 
 
 def _root_gib(found: Mapping[str, Any]) -> int | None:

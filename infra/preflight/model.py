@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -100,49 +101,81 @@ def judge_listing(source: str, prefix: str, found: Sequence[tuple[str, int]]) ->
 
 
 def _hub(_: Aws, asked: Asked) -> Iterator[Verdict]:
-    yield hub(asked.model_name, asked.model_revision, has_token=has_token())
+    place = Place(token=token(), stack_has_token=asked.model_token)
+    yield hub(asked.model_name, asked.model_revision, place)
 
 
-def hub(
-    model: str,
-    revision: str | None,
-    *,
-    has_token: bool,
-    base: str = HUB,
-    timeout: float = HUB_SECONDS,
-) -> Verdict:
-    """Whether a model on Hugging Face can be read: a token is there, or it needs none.
+@dataclass(frozen=True)
+class Place:
+    """The Hub, and what is here to ask it with.
 
-    Only without a token is Hugging Face asked, because only then does the answer matter.
+    token: of this machine; empty where it has none. stack_has_token: moe-serving:huggingface_token
+    is set; its value is the nodes' alone.
     """
-    if has_token:
-        return passed(f"a Hugging Face token is there for {model}")
-    url = f"{base}/{quote(model)}/resolve/{quote(revision or 'main')}/config.json"
-    request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - https, or a test's own
+
+    token: str = ""
+    stack_has_token: bool = False
+    base: str = HUB
+    timeout: float = HUB_SECONDS
+
+
+def hub(model: str, revision: str | None, place: Place) -> Verdict:
+    """Whether the nodes can read a model on Hugging Face, and whether its commit is pinned."""
     try:
-        with urllib.request.urlopen(request, timeout=timeout):  # noqa: S310 - as above
-            return passed(f"{model} is on Hugging Face and open")
-    except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
-            return failed(
-                f"Hugging Face does not give {model} to everybody (HTTP {error.code}), and there "
-                "is no token",
-                "accept the model's terms, and set HF_TOKEN",
-            )
-        if error.code == 404:
-            return failed(f"Hugging Face has no {model} at {revision or 'main'}", "set model.name")
-        return skipped(f"Hugging Face answered HTTP {error.code}", "try again")
+        status, commit = _ask(model, revision, place, "")
+        gated = status in (401, 403)
+        if gated and place.token:
+            status, commit = _ask(model, revision, place, place.token)
     except OSError as error:
-        return skipped(
-            f"Hugging Face can't be asked from here ({error})", "set HF_TOKEN if it is gated"
+        return skipped(f"Hugging Face can't be asked from here ({error})", "try again from there")
+    if gated and (status != 200 or not place.stack_has_token):
+        return _gated(model, place)
+    if status == 404:
+        return failed(f"Hugging Face has no {model} at {revision or 'main'}", "set model.name")
+    if status != 200:
+        return skipped(f"Hugging Face answered HTTP {status}", "try again")
+    if commit and revision != commit:
+        return failed(
+            f"{model} at {revision or 'main'} is commit {commit} today, and moves",
+            f"set model.revision to {commit}",
         )
+    return passed(f"{model} is on Hugging Face{' and the token reads it' if gated else ''}")
 
 
-def has_token() -> bool:
-    """Whether this machine has a token of Hugging Face, where its own tools look for one."""
+def _gated(model: str, place: Place) -> Verdict:
+    if not place.stack_has_token:
+        return failed(
+            f"Hugging Face does not give {model} to everybody, and the stack has no token",
+            "accept the model's terms, then `pulumi config set --secret "
+            "moe-serving:huggingface_token`",
+        )
+    if not place.token:
+        return passed(f"{model} is gated; the stack has a token, which is not tried from here")
+    return failed(
+        f"the token of this machine may not read {model}", "accept the model's terms with it"
+    )
+
+
+def _ask(model: str, revision: str | None, place: Place, token: str) -> tuple[int, str]:
+    """Status, and the commit that the answer is of; OSError where there is none."""
+    url = f"{place.base}/{quote(model)}/resolve/{quote(revision or 'main')}/config.json"
+    request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - https, or a test's own
+    if token:
+        # Not for the host that a redirect leads to.
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=place.timeout) as answer:  # noqa: S310
+            return 200, answer.headers.get("X-Repo-Commit", "")
+    except urllib.error.HTTPError as error:
+        return error.code, ""
+
+
+def token() -> str:
+    """This machine's token of Hugging Face, from where its own tools have it; or nothing."""
     home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
     path = Path(os.environ.get("HF_TOKEN_PATH") or f"{home}/token").expanduser()
-    return bool(os.environ.get("HF_TOKEN")) or path.is_file()
+    given = os.environ.get("HF_TOKEN") or (path.read_text() if path.is_file() else "")
+    return given.strip()
 
 
 def split(source: str) -> tuple[str, str]:
@@ -172,7 +205,7 @@ CHECKS = (
     Check(
         "PREFLIGHT_HUGGING_FACE",
         "moe-serving:model.source",
-        "The model on Hugging Face can be read with what is here.",
+        "The model on Hugging Face can be read, at the commit that is pinned.",
         (),
         lambda asked: asked.model_source == "hf",
         _hub,

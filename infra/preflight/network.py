@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
-from infra.preflight.aws import Aws, code_of, is_own
+from infra.preflight.aws import Aws, is_own
 from infra.preflight.check import Check
 from infra.preflight.result import Verdict, failed, passed
 
@@ -16,12 +14,10 @@ if TYPE_CHECKING:
     from infra.preflight.asked import Asked
 
 Item = dict[str, Any]
-SERVICES = ("s3", "ssm", "ssmmessages")
-"""What a node can't do without: assignment and weights, secrets, Session Manager."""
 
 
 def _subnet(aws: Aws, asked: Asked) -> Iterator[Verdict]:
-    subnet = _described_subnet(aws, asked)
+    subnet = aws.subnet(asked.subnet_id)
     if subnet is None:
         yield _no_subnet(aws, asked)
         return
@@ -53,7 +49,7 @@ def judge_subnet(subnet: Mapping[str, Any], own: int, asked: Asked) -> Verdict:
 
 
 def _ways(aws: Aws, asked: Asked) -> Iterator[Verdict]:
-    subnet = _described_subnet(aws, asked)
+    subnet = aws.subnet(asked.subnet_id)
     if subnet is None:
         yield _no_subnet(aws, asked)
         return
@@ -69,7 +65,9 @@ def _ways(aws: Aws, asked: Asked) -> Iterator[Verdict]:
         )
     }
     table = table_of(subnet["SubnetId"], tables)
-    yield judge_ways(subnet["SubnetId"], table, endpoints, names)
+    # What a node can't do without: assignment and weights; secrets, Session Manager, its image.
+    wanted = ("s3", *asked.services)
+    yield judge_ways(subnet["SubnetId"], table, endpoints, names, wanted)
     if asked.internet:
         yield judge_internet(subnet["SubnetId"], table, asked.internet)
 
@@ -83,23 +81,29 @@ def table_of(subnet_id: str, tables: Sequence[Item]) -> Item:
 
 
 def judge_ways(
-    subnet_id: str, table: Item, endpoints: Sequence[Item], names: Mapping[str, bool]
+    subnet_id: str,
+    table: Item,
+    endpoints: Sequence[Item],
+    names: Mapping[str, bool],
+    services: Sequence[str],
 ) -> Verdict:
-    """Whether nodes without a public address reach S3 and SSM, and how.
+    """Whether nodes without a public address reach AWS's services, and how.
 
     Args:
         subnet_id: where the nodes go.
         table: its route table.
         endpoints: of its VPC.
         names: the VPC's two DNS attributes.
+        services: S3 and those that have interface endpoints.
     """
-    how = {service: _way(service, table, endpoints) for service in SERVICES}
+    how = {service: _way(service, table, endpoints) for service in services}
     missing = [service for service, way in how.items() if way is None]
     if missing:
         return failed(
             f"nodes in {subnet_id} have no way to {', '.join(missing)} ({_default(table)})",
             "route 0.0.0.0/0 to a NAT gateway, or make endpoints: a gateway endpoint for S3 in "
-            f"{table['RouteTableId']}, interface endpoints with private DNS for ssm, ssmmessages",
+            f"{table['RouteTableId']}, interface endpoints with private DNS for "
+            f"{', '.join(services[1:])}",
         )
     off = [name for name, value in names.items() if not value]
     private = [service for service, way in how.items() if way == "interface endpoint"]
@@ -160,14 +164,45 @@ def _default(table: Item) -> str:
     return "its default route is a black hole"
 
 
-def _described_subnet(aws: Aws, asked: Asked) -> Item | None:
-    try:
-        (subnet,) = aws.ec2.describe_subnets(SubnetIds=[asked.subnet_id])["Subnets"]
-    except ClientError as error:
-        if not code_of(error).startswith("InvalidSubnetI"):
-            raise
-        return None
-    return subnet
+def _public_subnet(aws: Aws, asked: Asked) -> Iterator[Verdict]:
+    subnet = aws.subnet(asked.public_subnet_id)
+    if subnet is None:
+        yield failed(
+            f"{aws.region} has no subnet {asked.public_subnet_id}",
+            "set network.public_subnet_id to one of this account and region",
+        )
+        return
+    nodes = aws.subnet(asked.subnet_id)
+    in_vpc = [{"Name": "vpc-id", "Values": [subnet["VpcId"]]}]
+    tables = list(aws.pages("describe_route_tables", "RouteTables", Filters=in_vpc))
+    zone = nodes["AvailabilityZone"] if nodes else None  # the nodes' own check says so
+    yield judge_public_subnet(subnet, table_of(subnet["SubnetId"], tables), zone, asked)
+
+
+def judge_public_subnet(subnet: Item, table: Item, zone: str | None, asked: Asked) -> Verdict:
+    """Whether a public load balancer can stand in a subnet. zone: of the nodes, where known."""
+    name = subnet["SubnetId"]
+    if subnet["VpcId"] != asked.vpc_id:
+        return failed(
+            f"{name} is in {subnet['VpcId']}, not in {asked.vpc_id}",
+            "set network.public_subnet_id to a subnet of network.vpc_id",
+        )
+    if zone is not None and subnet["AvailabilityZone"] != zone:
+        # A network load balancer sends to targets of its own zones alone.
+        return failed(
+            f"{name} is in {subnet['AvailabilityZone']}, the nodes are in {zone}",
+            f"set network.public_subnet_id to a subnet in {zone}",
+        )
+    route = _default_route(table) or {}
+    if not str(route.get("GatewayId", "")).startswith("igw-") or route.get("State") == "blackhole":
+        return failed(
+            f"the internet does not reach {name}: {table['RouteTableId']} has no default route to "
+            "an internet gateway",
+            "take a subnet that has one, or route 0.0.0.0/0 of this one to an internet gateway",
+        )
+    if not subnet["AvailableIpAddressCount"]:
+        return failed(f"{name} has no free address", "take another subnet, or free an address")
+    return passed(f"{name} in {subnet['AvailabilityZone']} has a route to an internet gateway")
 
 
 def _no_subnet(aws: Aws, asked: Asked) -> Verdict:
@@ -189,7 +224,7 @@ CHECKS = (
     Check(
         "PREFLIGHT_WAY_TO_AWS",
         "moe-serving:network.vpc_id",
-        "Nodes in the existing VPC reach S3 and SSM.",
+        "Nodes in the existing VPC reach S3, SSM and, for images from there, ECR.",
         (
             "ec2:DescribeSubnets",
             "ec2:DescribeRouteTables",
@@ -198,5 +233,13 @@ CHECKS = (
         ),
         lambda asked: asked.subnet_id is not None,
         _ways,
+    ),
+    Check(
+        "PREFLIGHT_PUBLIC_SUBNET",
+        "moe-serving:network.public_subnet_id",
+        "The internet reaches the existing subnet of a public endpoint, in the nodes' zone.",
+        ("ec2:DescribeSubnets", "ec2:DescribeRouteTables"),
+        lambda asked: asked.public_subnet_id is not None,
+        _public_subnet,
     ),
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
-from infra.preflight import capacity, identity, image, model, network, quotas
+from infra.preflight import capacity, certificate, identity, image, model, network, quotas
 from infra.preflight.aws import CONFIG, CREDENTIALS_REFUSED, Aws, code_of, missing_permission
 from infra.preflight.check import Check
 from infra.preflight.result import Result, State, Verdict, failed, passed, skipped
@@ -29,6 +29,7 @@ CHECKS: tuple[Check, ...] = (
     *quotas.CHECKS,
     *image.CHECKS,
     *network.CHECKS,
+    *certificate.CHECKS,
     *model.CHECKS,
 )
 
@@ -38,6 +39,7 @@ def run(
     asked: Asked,
     deadline_seconds: float = DEADLINE_SECONDS,
     every: Sequence[Check] = CHECKS,
+    deployer: str | None = None,
 ) -> tuple[Result, ...]:
     """Every check that a stack needs, in their order.
 
@@ -46,9 +48,10 @@ def run(
         asked: what the stack asks of the account.
         deadline_seconds: what has not answered by then is SKIPPED.
         every: the checks.
+        deployer: ARN of who updates the stack, where it isn't the session itself.
     """
     started = time.monotonic()
-    first, aws = _credentials(session)
+    first, aws = _credentials(session, deployer)
     if aws is None:
         return (first,)
     checks = [check for check in every if check.applies(asked)]
@@ -60,7 +63,7 @@ def run(
     return (first, *(result for each in answers for result in each))
 
 
-def _credentials(session: boto3.Session) -> tuple[Result, Aws | None]:
+def _credentials(session: boto3.Session, deployer: str | None) -> tuple[Result, Aws | None]:
     """Whose credentials these are. Nothing else can be asked without them."""
     if not session.region_name:
         verdict = failed("no AWS region is known", "set aws:region of the stack, or AWS_REGION")
@@ -84,7 +87,7 @@ def _credentials(session: boto3.Session) -> tuple[Result, Aws | None]:
     result = _result(CREDENTIALS, "aws:profile", verdict, time.monotonic() - began)
     if caller is None:
         return result, None
-    return result, Aws.of(session, caller["Account"], caller["Arn"])
+    return result, Aws.of(session, caller["Account"], caller["Arn"], deployer)
 
 
 def results(check: Check, aws: Aws, asked: Asked) -> Sequence[Result]:

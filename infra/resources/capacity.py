@@ -10,7 +10,7 @@ from typing import Literal
 import pulumi
 import pulumi_aws as aws
 
-from infra.plan.plan import Plan
+from infra.plan.plan import RESERVED_LONGER_SECONDS, Plan
 from infra.plan.request import CapacityKind
 from infra.resources.refusals import Refusals
 
@@ -106,7 +106,8 @@ class Capacity(pulumi.ComponentResource):
             end_date=args.end_date,
             opts=pulumi.ResourceOptions(
                 parent=self,
-                # Every run counts `ttl` from its own start; the first one's end stands.
+                # Every run counts `ttl` from its own start; the first one's end stands, or what
+                # `moe extend` made of it.
                 ignore_changes=["endDate"],
                 custom_timeouts=pulumi.CustomTimeouts(create=RESERVATION_TIMEOUT),
                 hooks=args.refusals.binding,
@@ -121,10 +122,6 @@ def gpu_nodes(plan: Plan) -> dict[str, int]:
         if group.gpus_per_node:
             counts[group.instance_type] = counts.get(group.instance_type, 0) + len(group.nodes)
     return counts
-
-
-RESERVED_LONGER_SECONDS = 3600
-"""Nodes count their ttl from their boot, which comes after the reservation."""
 
 
 def reservation_end(ttl_seconds: float | None) -> str | None:

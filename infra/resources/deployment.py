@@ -10,14 +10,14 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from infra import catalog
 from infra.archive import BuiltArchive
 from infra.model import ModelFolder
 from infra.names import NODE_TAG, STACK_TAG, bucket_name, iam_path
-from infra.plan.assignments import Place, assignments, s3_location
+from infra.plan.assignments import Place, assignments, s3_location, stage, staged_weights
 from infra.plan.gateway import CA_KEY
 from infra.plan.plan import Node, Plan, agent_token_parameter, api_key_parameter
-from infra.resources import outputs, zones
+from infra.plan.reach import services
+from infra.resources import outputs, reserved, zones
 from infra.resources.capacity import (
     Capacity,
     CapacityArgs,
@@ -25,19 +25,22 @@ from infra.resources.capacity import (
     gpu_nodes,
     reservation_end,
 )
-from infra.resources.endpoint import Endpoint, EndpointArgs
 from infra.resources.existing import existing
 from infra.resources.expected import expected
+from infra.resources.front import Front, FrontArgs, front, fronted
 from infra.resources.gateway import Gateway, GatewayArgs, as_node
-from infra.resources.images import Image, image
-from infra.resources.network import Network, NetworkArgs, services
+from infra.resources.images import Image, image, images_of
+from infra.resources.network import Network, NetworkArgs
 from infra.resources.nodes import Address, AddressArgs, NodeArgs, NodeInstance
+from infra.resources.policies import Models
 from infra.resources.record import Record, RecordArgs
 from infra.resources.refusals import Refusals
+from infra.resources.rolling import Rolling, RollingArgs
 from infra.resources.storage import Storage, StorageArgs
 from infra.settings import Settings
 from node_bootstrap.assignment import Assignment
 from node_bootstrap.jsondata import to_json
+from node_bootstrap.leaving import LEAVING_KEY
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class StackArgs:
 
     profile: of the AWS credentials, if the config names one.
     model: None where the weights are not on this machine.
+    huggingface_token: secret; None where the model needs none.
     """
 
     region: str
@@ -54,6 +58,7 @@ class StackArgs:
     plan: Plan
     model: ModelFolder | None
     archive: BuiltArchive
+    huggingface_token: pulumi.Output[str] | None = None
 
 
 class Stack:
@@ -73,41 +78,36 @@ class Stack:
         self._refusals = self._make_refusals()
         self.capacity = self._make_capacity()
         # Nothing that is billed comes before the capacity that it is for.
-        reserved = (
-            [self.capacity] if self.capacity and self._plan.capacity.kind == "reserve" else []
-        )
+        made = [self.capacity] if self.capacity else []
+        first = made if self._plan.capacity.kind == "reserve" else []
         self.gateway = self._make_gateway()
-        self.network.open(after=reserved)
-        self.storage = self._make_storage(reserved)
+        self.network.open(after=first)
+        self.storage = self._make_storage(first)
         self.addresses = self._make_addresses()
-        self.balancer = self._make_balancer()
+        self._rolling = Rolling(
+            RollingArgs(args.plan, args.region, args.profile, args.settings.ready_timeout_seconds)
+        )
+        self.front = self._make_front(first)
         self.nodes = self._make_nodes()
         self.record = self._make_record()
 
     def outputs(self) -> dict[str, Any]:
         """What `pulumi stack output` shows."""
-        region, profile = self._args.region, self._args.profile
-        first, port = self._plan.groups[0].primary.name, self._plan.ports.api
-        if (gate := self._plan.gateway) is not None:
-            first, port = gate.node, gate.port
         router = self.gateway.address.private_ip if self.gateway else None
+        balancer = self.front.balancer
+        nodes = {name: address.private_ip for name, address in self.addresses.items()}
         return {
-            "endpoint": self._endpoint(),
+            "endpoint": self.front.url,
             **self._keys(),
-            "groups": outputs.groups(
-                self._plan, {n: a.private_ip for n, a in self.addresses.items()}, router
+            "groups": outputs.groups(self._plan, nodes, router, self.record.all2all_backend),
+            "connect": outputs.connect(
+                self._plan,
+                {name: node.instance_id for name, node in self.nodes.items()},
+                router,
+                outputs.Cli(self._args.region, self._args.profile),
             ),
-            "connect": {
-                "endpoint": self.nodes[first].instance_id.apply(
-                    lambda id_: outputs.forward(id_, port, region, profile)
-                ),
-                **{
-                    name: node.instance_id.apply(lambda id_: outputs.session(id_, region, profile))
-                    for name, node in self.nodes.items()
-                },
-            },
             "hourly_cost": outputs.hourly_cost(self._plan),
-            **({"endpoint_dns_name": self.balancer.dns_name} if self.balancer else {}),
+            **({"endpoint_dns_name": balancer.dns_name} if balancer else {}),
             "record": self.record.uri,
             "bucket": self.storage.bucket_name,
             "vpc_id": self.network.vpc_id,
@@ -125,15 +125,16 @@ class Stack:
     def _keys(self) -> dict[str, Any]:
         if self.gateway is None:
             return {"api_key": self.storage.parameters[api_key_parameter(self._plan.stack)].value}
-        return self.gateway.outputs(self.storage.bucket_name, self._provider, self.record)
+        shown = self.gateway.outputs()
+        bucket, provider = self.storage.bucket_name, self._provider
+        if self.front.own_authority:
+            certificate = self.gateway.certificate(bucket, provider, self.record)
+            shown |= {} if certificate is None else {"ca_certificate": certificate}
+        return shown
 
     @property
     def _plan(self) -> Plan:
         return self._args.plan
-
-    @property
-    def _fronted(self) -> bool:
-        return self._plan.gateway is not None or self._args.settings.endpoint.balanced
 
     def _options(self, *after: pulumi.Resource) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(provider=self._provider, depends_on=list(after))
@@ -168,31 +169,42 @@ class Stack:
     def _make_network(self) -> Network:
         settings = self._args.settings
         network = settings.network
-        pinned = network.zone != "auto"
+        zone = self._named_zone()
         return Network(
             NetworkArgs(
                 region=self._args.region,
                 cidr=network.cidr,
-                zone=network.zone if pinned else self._offered.apply(zones.chosen),
-                zone_pinned=pinned,
+                zone=self._offered.apply(zones.chosen) if zone is None else zone,
+                zone_pinned=zone is not None,
                 api_port=self._plan.ports.api,
                 # With a gateway or a load balancer in front nobody else gets to the primaries.
-                allowed_cidrs=() if self._fronted else settings.endpoint.allowed_cidrs,
+                allowed_cidrs=(
+                    ()
+                    if fronted(self._plan, settings.endpoint)
+                    else settings.endpoint.allowed_cidrs
+                ),
                 nat=self._plan.way_out == "nat",
                 public_subnet=settings.endpoint.exposure == "public",
-                services=services(self._plan),
+                services=services(self._plan.nodes),
+                plain_http=self._plan.way_out != "none" and bool(self._plan.from_internet),
                 existing=existing(network, self._types, self._offered, self._look_up),
             ),
             self._options(),
         )
 
+    def _named_zone(self) -> str | None:
+        """The zone that the settings say, or the reservation of theirs; None leaves the choice."""
+        network = self._args.settings.network
+        if network.zone != "auto" or network.subnet_id is not None:
+            return network.zone
+        return reserved.zone_of(self._plan.capacity, self._args.region, self._args.profile)
+
     def _make_gateway(self) -> Gateway | None:
         gate, endpoint = self._plan.gateway, self._args.settings.endpoint
         if gate is None:
             return None
-        made = Gateway(
-            GatewayArgs(self._plan, gate, self.network, endpoint.allowed_cidrs), self._options()
-        )
+        clients = () if endpoint.balanced else endpoint.allowed_cidrs
+        made = Gateway(GatewayArgs(self._plan, gate, self.network, clients), self._options())
         self.network.admit_to_services(made.group_id)
         return made
 
@@ -201,7 +213,9 @@ class Stack:
         if (gate := self._plan.gateway) is not None:
             types[gate.node] = gate.instance_type
         types |= {kind: kind for kind in self._types}
-        return Refusals(self._plan.capacity.kind, types, self.network.zone, self._offered)
+        gpus = [n.name for g in self._plan.groups if g.gpus_per_node for n in g.nodes]
+        kind, zone = self._plan.capacity.kind, self.network.zone
+        return Refusals(kind, types, gpus, zone, self._offered)
 
     def _make_capacity(self) -> Capacity | None:
         """None where EC2's own defaults are what is wanted: On-Demand, wherever there is room."""
@@ -236,9 +250,17 @@ class Stack:
                     agent_token_parameter(self._plan.stack),
                     api_key_parameter(self._plan.stack),
                 ),
+                given_parameters=self._given(),
             ),
             self._options(*after),
         )
+
+    def _given(self) -> dict[str, pulumi.Input[str]]:
+        """SSM parameters whose values are the user's."""
+        staging, token = stage(self._plan), self._args.huggingface_token
+        if staging is None or staging.token_parameter is None or token is None:
+            return {}
+        return {staging.token_parameter: token}
 
     def _make_addresses(self) -> dict[str, Address]:
         primaries = {group.primary.name for group in self._plan.groups}
@@ -268,39 +290,29 @@ class Stack:
             addresses={name: address.private_ip for name, address in self.addresses.items()},
         ).apply(fill_in)
 
-    def _make_balancer(self) -> Endpoint | None:
-        endpoint, network = self._args.settings.endpoint, self.network
-        if not endpoint.balanced:
-            return None
-        primaries = [group.primary.name for group in self._plan.groups]
-        outside = network.public_subnet_id
-        public = endpoint.exposure == "public" and outside is not None
-        return Endpoint(
-            EndpointArgs(
-                vpc_id=network.vpc_id,
-                subnet_id=outside if public and outside else network.subnet_id,
-                public=public,
-                certificate_arn=endpoint.certificate_arn,
-                domain=endpoint.domain,
-                allowed_cidrs=endpoint.allowed_cidrs,
-                targets={name: self.addresses[name].private_ip for name in primaries},
-                target_port=self._plan.ports.api,
-                target_group_id=network.access_id,
-            ),
-            self._options(),
-        )
+    def _make_front(self, after: Sequence[pulumi.Resource]) -> Front:
+        endpoint = self._args.settings.endpoint
+        args = FrontArgs(self._plan, endpoint, self.network, self.gateway, self.addresses)
+        return front(args, self._options(*after))
 
     def _make_nodes(self) -> dict[str, NodeInstance]:
         told = self._assignments()
         # Weights are uploaded before any node starts: a GPU node that waits for them is billed.
         # So do a wrong certificate and a reservation: better before the nodes than beside them.
-        others = [part for part in (self.capacity, self.balancer) if part is not None]
+        others = [part for part in (self.capacity, self.front.balancer) if part is not None]
         first = [self.network, self.storage, *others]
-        made = {
-            node.name: NodeInstance(self._node_args(node, pictured, told), self._options(*first))
-            for pictured, nodes in self._by_image()
-            for node in nodes
-        }
+        pictures = images_of(self._plan.nodes, self._args.settings.ami, self._look_up)
+        made: dict[str, NodeInstance] = {}
+        previous: list[NodeInstance] = []
+        for part in self._rolling.order():
+            before = {name: node.instance_id for name, node in made.items()}
+            options = self._options(*first, *previous)
+            for group in part:
+                turn = self._rolling.hooks(group, told, before)
+                for node in group.nodes:
+                    args = replace(self._node_args(node, pictures[node.name], told), turn=turn)
+                    made[node.name] = NodeInstance(args, options)
+            previous = [made[node.name] for group in part for node in group.nodes]
         gate, router = self._plan.gateway, self._plan.router
         if gate is not None and router is not None:
             args = self._gateway_args(as_node(gate, router.secret_env))
@@ -312,22 +324,15 @@ class Stack:
             return self.gateway.address
         return self.addresses[node]
 
-    def _by_image(self) -> list[tuple[Image, list[Node]]]:
-        """Nodes of one kind share an image, and the look-ups that it takes."""
-        kinds: dict[tuple[bool, bool], list[Node]] = {}
-        for node in self._plan.nodes:
-            gpus = catalog.instance_type(node.instance_type).gpu_count > 0
-            kinds.setdefault((gpus, node.software.runtime == "container"), []).append(node)
-        named, options = self._args.settings.ami, self._look_up
-        return [
-            (image(named, gpus=gpus, containers=containers, options=options), nodes)
-            for (gpus, containers), nodes in kinds.items()
-        ]
-
     def _node_args(
         self, node: Node, pictured: Image, told: pulumi.Output[dict[str, Assignment]]
     ) -> NodeArgs:
         stack, source = self._plan.stack, self._plan.model.source
+        staging = stage(self._plan)
+        stages = staging is not None and staging.node == node.name
+        secrets = [agent_token_parameter(stack), *node.secret_env.values()]
+        if staging and stages and staging.token_parameter:
+            secrets.append(staging.token_parameter)
         return NodeArgs(
             node=node,
             region=self._args.region,
@@ -337,10 +342,7 @@ class Stack:
             members_id=self.network.members_id,
             bucket_name=self.storage.bucket_name,
             bucket_arn=self.storage.bucket_arn,
-            parameter_arns=[
-                self.storage.parameters[name].arn
-                for name in (agent_token_parameter(stack), *node.secret_env.values())
-            ],
+            parameter_arns=[self.storage.parameters[name].arn for name in secrets],
             assignment=told.apply(lambda every: to_json(every[node.name], without_defaults=True)),
             iam_path=iam_path(stack),
             tags={**self._tags, NODE_TAG: node.name},
@@ -350,19 +352,20 @@ class Stack:
             refusals=self._refusals,
             model=s3_location(source) if source.startswith("s3://") else None,
             ephemeral=self._plan.ttl_seconds is not None,
+            models=self._models(stages=stages),
         )
 
+    def _models(self, *, stages: bool) -> Models | None:
+        told = staged_weights(self._plan, "")
+        return Models(told.prefix, writes=stages) if told.stage else None
+
     def _gateway_args(self, node: Node) -> NodeArgs:
-        named, told = self._args.settings.ami, self._told_gateway()
-        pictured = image(named, gpus=False, containers=False, options=self._look_up)
+        told = self._told_gateway()
+        # The user's own image is for nodes that serve: a GPU image fits no gateway.
+        pictured = image(None, gpus=False, containers=False, options=self._look_up)
         args = self._node_args(node, pictured, told)
-        return replace(
-            args,
-            launching=Launching(),
-            model=None,
-            writes=(CA_KEY,),
-            weights=False,
-        )
+        keys = {"reads": (LEAVING_KEY,), "writes": (CA_KEY,)}
+        return replace(args, launching=Launching(), model=None, weights=False, **keys)
 
     def _told_gateway(self) -> pulumi.Output[dict[str, Assignment]]:
         """The gateway's assignment by its name; empty without one."""
@@ -370,7 +373,8 @@ class Stack:
         if gate is None or made is None:
             return pulumi.Output.from_input({})
         nodes = {n: a.private_ip for n, a in self.addresses.items()}
-        told = made.told(self._args.region, self.storage.bucket_name, self.storage.archive, nodes)
+        storage, names = self.storage, self.front.names
+        told = made.told(self._args.region, storage.bucket_name, storage.archive, nodes, names)
         return told.apply(lambda assignment: {gate.node: assignment})
 
     def _make_record(self) -> Record:
@@ -379,7 +383,7 @@ class Stack:
                 lambda parts: parts[0] | parts[1]
             ),
             instances={name: node.instance_id for name, node in self.nodes.items()},
-            endpoint=self._endpoint(),
+            endpoint=self.front.url,
         ).apply(lambda v: to_json(expected(self._plan, v["told"], v["instances"], v["endpoint"])))
         return Record(
             RecordArgs(
@@ -390,12 +394,3 @@ class Stack:
             ),
             self._options(*self.nodes.values()),
         )
-
-    def _endpoint(self) -> pulumi.Output[str]:
-        if self.gateway is not None:
-            return self.gateway.endpoint
-        if self.balancer is not None:
-            return self.balancer.url
-        primary = self._plan.groups[0].primary.name
-        port = self._plan.ports.api
-        return self.addresses[primary].private_ip.apply(lambda ip: f"http://{ip}:{port}/v1")

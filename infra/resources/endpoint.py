@@ -11,6 +11,7 @@ import pulumi_aws as aws
 from infra.resources import ports
 
 HTTPS_PORT = 443
+DEFAULT_PORTS = {"https": HTTPS_PORT, "http": 80}
 TCP_IDLE_SECONDS = 6000
 """The most that a TCP listener takes: a long completion that isn't streamed sends nothing for long.
 
@@ -21,13 +22,25 @@ DRAIN_SECONDS = 600
 
 
 @dataclass(frozen=True)
+class Targets:
+    """What stands behind. addresses: node -> private address. port: of each.
+
+    security_group_id: of the nodes, which opens the port. tls: what they speak there.
+    """
+
+    addresses: Mapping[str, pulumi.Input[str]]
+    port: int
+    security_group_id: pulumi.Input[str]
+    tls: bool
+
+
+@dataclass(frozen=True)
 class EndpointArgs:
     """What stands in front of which nodes.
 
     public: with an address of the internet. subnet_id: where it is; public or the nodes' own.
-    certificate_arn: of ACM; without one it passes TCP on. domain: the name that clients use.
-    allowed_cidrs: who may connect. targets: node -> private address.
-    target_port: of the nodes. target_group_id: the security group that opens it.
+    certificate_arn: of ACM; without one it passes TCP on, to the same port. domain: the name that
+    clients use. allowed_cidrs: who may connect.
     """
 
     vpc_id: pulumi.Input[str]
@@ -36,9 +49,7 @@ class EndpointArgs:
     certificate_arn: str | None
     domain: str | None
     allowed_cidrs: tuple[str, ...]
-    targets: Mapping[str, pulumi.Input[str]]
-    target_port: int
-    target_group_id: pulumi.Input[str]
+    targets: Targets
 
 
 class Endpoint(pulumi.ComponentResource):
@@ -53,7 +64,7 @@ class Endpoint(pulumi.ComponentResource):
     def __init__(self, args: EndpointArgs, opts: pulumi.ResourceOptions) -> None:
         super().__init__("moe-serving:endpoint:Endpoint", "endpoint", None, opts)
         self._opts = pulumi.ResourceOptions(parent=self)
-        self._port = HTTPS_PORT if args.certificate_arn else args.target_port
+        self._port = HTTPS_PORT if args.certificate_arn else args.targets.port
         group = self._security_group(args)
         balancer = aws.lb.LoadBalancer(
             "endpoint",
@@ -65,8 +76,8 @@ class Endpoint(pulumi.ComponentResource):
             opts=self._opts,
         )
         self._listener(args, balancer, self._targets(args))
-        scheme = "https" if args.certificate_arn else "http"
-        port = "" if args.certificate_arn else f":{self._port}"
+        scheme = "https" if args.certificate_arn or args.targets.tls else "http"
+        port = "" if self._port == DEFAULT_PORTS[scheme] else f":{self._port}"
         self.dns_name = balancer.dns_name
         self.url = balancer.dns_name.apply(
             lambda name: f"{scheme}://{args.domain or name}{port}/v1"
@@ -81,7 +92,7 @@ class Endpoint(pulumi.ComponentResource):
             tags={"Name": f"moe-serving-{pulumi.get_stack()}-load-balancer"},
             opts=self._opts,
         )
-        nodes, port, opts = args.target_group_id, args.target_port, self._opts
+        nodes, port, opts = args.targets.security_group_id, args.targets.port, self._opts
         ports.from_cidrs("load-balancer", group.id, self._port, opts, args.allowed_cidrs)
         ports.egress(
             "load-balancer-to-nodes", group.id, port, opts, referenced_security_group_id=nodes
@@ -95,8 +106,9 @@ class Endpoint(pulumi.ComponentResource):
         """Addresses, not instances: they are known before boot and outlive an instance."""
         group = aws.lb.TargetGroup(
             "endpoint",
-            port=args.target_port,
-            protocol="TCP",
+            port=args.targets.port,
+            # A TCP listener forwards to nothing else, and hands the clients' own TLS through.
+            protocol="TLS" if args.targets.tls and args.certificate_arn else "TCP",
             target_type="ip",
             vpc_id=args.vpc_id,
             # The nodes see the load balancer's address: the one that their group lets in.
@@ -107,12 +119,12 @@ class Endpoint(pulumi.ComponentResource):
             ),
             opts=self._opts,
         )
-        for node, address in args.targets.items():
+        for node, address in args.targets.addresses.items():
             aws.lb.TargetGroupAttachment(
                 f"{node}-target",
                 target_group_arn=group.arn,
                 target_id=address,
-                port=args.target_port,
+                port=args.targets.port,
                 opts=self._opts,
             )
         return group

@@ -15,13 +15,11 @@ from infra.settings import NetworkSettings
 
 @dataclass(frozen=True)
 class Found:
-    """What AWS says of a subnet. free: addresses that nobody has."""
+    """What AWS says of a subnet."""
 
     id: str
     vpc_id: str
     zone: str
-    cidr: str
-    free: int
 
 
 def existing(
@@ -45,13 +43,7 @@ def existing(
 
     def looked_at(known: Sequence[Any]) -> Found:
         answer, zones = known
-        found = Found(
-            answer.id,
-            answer.vpc_id,
-            answer.availability_zone,
-            answer.cidr_block,
-            answer.available_ip_address_count,
-        )
+        found = Found(answer.id, answer.vpc_id, answer.availability_zone)
         reasons = unfit(found, str(network.vpc_id), wanted, zones)
         if reasons:
             # Shown as its sentences alone: a traceback helps nobody to mend a setting.

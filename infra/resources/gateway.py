@@ -13,7 +13,7 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.plan.assignments import Place
-from infra.plan.gateway import CA_KEY, GatewayPlan, assignment, key_parameter
+from infra.plan.gateway import CA_KEY, TLS_PORT, GatewayPlan, assignment, key_parameter
 from infra.plan.plan import Node, Plan
 from infra.resources import ports
 from infra.resources.network import ANYWHERE, Network
@@ -25,7 +25,10 @@ from node_bootstrap.assignment import Archive, Assignment
 
 @dataclass(frozen=True)
 class GatewayArgs:
-    """What the gateway is made from; plan.gateway is not None. allowed_cidrs: its clients."""
+    """What the gateway is made from; plan.gateway is not None.
+
+    allowed_cidrs: its clients; none where a load balancer is between them.
+    """
 
     plan: Plan
     gate: GatewayPlan
@@ -76,8 +79,8 @@ class Gateway(pulumi.ComponentResource):
         return self._group.id
 
     @property
-    def endpoint(self) -> pulumi.Output[str]:
-        """Base of the OpenAI API."""
+    def url(self) -> pulumi.Output[str]:
+        """Base of the OpenAI API, without anything in front."""
         gate = self._args.gate
         if gate.domain:
             return pulumi.Output.from_input(f"{gate.scheme}://{gate.domain}/v1")
@@ -89,30 +92,34 @@ class Gateway(pulumi.ComponentResource):
         bucket: pulumi.Input[str],
         archive: Archive,
         addresses: Mapping[str, pulumi.Output[str]],
+        names: Sequence[pulumi.Input[str]] = (),
     ) -> pulumi.Output[Assignment]:
-        """The gateway's assignment. It has the digests of the keys, which tell nobody the keys."""
+        """The gateway's assignment. It has the digests of the keys, which tell nobody the keys.
+
+        Args:
+            region: of the stack.
+            bucket: of the stack.
+            archive: the bootstrap.
+            addresses: private ones of the groups' nodes.
+            names: further names by which clients reach it.
+        """
         plan, node = self._args.plan, self._args.gate.node
 
         def fill_in(known: Mapping[str, Any]) -> Assignment:
             place = Place(region, known["bucket"], archive, known["addresses"])
-            return assignment(plan, place, known["digests"])
+            return assignment(plan, place, known["digests"], tuple(known["names"]))
 
         digests = {
             name: pulumi.Output.unsecret(value.apply(_digest)) for name, value in self.keys.items()
         }
         everywhere = {**addresses, node: self.address.private_ip}
-        return pulumi.Output.all(bucket=bucket, addresses=everywhere, digests=digests).apply(
-            fill_in
-        )
+        return pulumi.Output.all(
+            bucket=bucket, addresses=everywhere, digests=digests, names=list(names)
+        ).apply(fill_in)
 
-    def outputs(
-        self, bucket: pulumi.Input[str], provider: aws.Provider, after: pulumi.Resource
-    ) -> dict[str, Any]:
-        """What a client shows, and whom it must trust. The arguments are `certificate`'s."""
-        first = self.asked[0].name
-        shown: dict[str, Any] = {"api_key": self.keys[first], "api_keys": self.keys}
-        certificate = self.certificate(bucket, provider, after)
-        return shown | ({} if certificate is None else {"ca_certificate": certificate})
+    def outputs(self) -> dict[str, Any]:
+        """What a client shows."""
+        return {"api_key": self.keys[self.asked[0].name], "api_keys": self.keys}
 
     def certificate(
         self, bucket: pulumi.Input[str], provider: aws.Provider, after: pulumi.Resource
@@ -137,12 +144,47 @@ class Gateway(pulumi.ComponentResource):
         args, own = self._args, self._group.id
         planned, members = args.plan.ports, args.network.members_id
         ports.from_cidrs("gateway", own, args.gate.port, self._opts, args.allowed_cidrs)
+        # A port forward comes from a GPU node, whose image has the SSM agent.
+        ports.ingress(
+            "gateway-from-members",
+            own,
+            args.gate.port,
+            self._opts,
+            referenced_security_group_id=members,
+        )
+        if args.gate.port != TLS_PORT:
+            ports.egress(
+                "members-to-gateway",
+                members,
+                args.gate.port,
+                self._opts,
+                referenced_security_group_id=own,
+            )
         ports.egress("gateway-to-https", own, 443, self._opts, cidr_ipv4=ANYWHERE)
-        for what, port in (("api", planned.api), ("agent", planned.agent)):
-            out = f"gateway-to-{what}"
-            ports.egress(out, own, port, self._opts, referenced_security_group_id=members)
-            inward = f"{what}-from-gateway"
-            ports.ingress(inward, members, port, self._opts, referenced_security_group_id=own)
+        if args.network.plain_http:
+            ports.egress("gateway-to-http", own, 80, self._opts, cidr_ipv4=ANYWHERE)
+        # With an API per rank, those of one node stand at ports that follow each other.
+        apis = [
+            g.data_parallel_size_local for g in args.plan.groups if g.load_balancing == "external"
+        ]
+        wide = (("api", planned.api, max(apis, default=1)), ("agent", planned.agent, 1))
+        for what, port, many in wide:
+            ports.egress(
+                f"gateway-to-{what}",
+                own,
+                port,
+                self._opts,
+                ports=many,
+                referenced_security_group_id=members,
+            )
+            ports.ingress(
+                f"{what}-from-gateway",
+                members,
+                port,
+                self._opts,
+                ports=many,
+                referenced_security_group_id=own,
+            )
 
     def _key(self, parameter: str) -> aws.ssm.Parameter:
         name = f"key-{parameter.rsplit('/', 1)[-1]}"

@@ -9,6 +9,9 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
+from infra import catalog
+from infra.plan.plan import Node
+
 DEBIAN_PARAMETER = "/aws/service/debian/release/13/latest/amd64"
 GPU_PARAMETER = (
     "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
@@ -73,6 +76,23 @@ def image(
         )
     )
     return Image(found, disk, named is not None)
+
+
+def images_of(
+    nodes: Sequence[Node], named: str | None, options: pulumi.InvokeOutputOptions
+) -> dict[str, Image]:
+    """The image of each node, by its name. Nodes of one kind share one, and its look-ups."""
+    kinds = {node.name: _kind(node) for node in nodes}
+    made = {
+        (gpus, containers): image(named, gpus=gpus, containers=containers, options=options)
+        for gpus, containers in dict.fromkeys(kinds.values())
+    }
+    return {name: made[kind] for name, kind in kinds.items()}
+
+
+def _kind(node: Node) -> tuple[bool, bool]:
+    gpus = catalog.instance_type(node.instance_type).gpu_count > 0
+    return gpus, node.software.runtime == "container"
 
 
 def smallest_root_gib(*, gpus: bool, containers: bool) -> int:

@@ -9,15 +9,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from infra.plan.plan import Plan
-from infra.plan.reach import private_repository
+from infra.plan.reach import SSM_SERVICES
 from infra.resources import ports
-
-SSM_SERVICES = ("ssm", "ssmmessages")
-"""Interface endpoints: secrets (ssm) and Session Manager (both) without a way to the internet."""
-
-REGISTRY_SERVICES = ("ecr.api", "ecr.dkr")
-"""Images of Amazon ECR; their layers come from S3."""
 
 ANYWHERE = "0.0.0.0/0"
 
@@ -39,9 +32,11 @@ class Existing:
 class NetworkArgs:
     """What the network is made from.
 
-    cidr: of the VPC. zone_pinned: the zone was named by the user, so a change of it counts.
+    cidr: of the VPC. zone_pinned: the settings say the zone, or the reservation that they name, so
+    a change of it counts.
     allowed_cidrs: who may reach `api_port` of the primaries.
-    nat: a way out to the internet. public_subnet: one that the internet reaches.
+    nat: a way out to the internet. plain_http: whether nodes need it on port 80 too.
+    public_subnet: one that the internet reaches.
     existing: takes the place of cidr, zone and nat.
     services: of AWS, that nodes without a NAT gateway reach by interface endpoints.
     """
@@ -56,6 +51,7 @@ class NetworkArgs:
     public_subnet: bool = False
     existing: Existing | None = None
     services: tuple[str, ...] = SSM_SERVICES
+    plain_http: bool = False
 
 
 class Network(pulumi.ComponentResource):
@@ -100,6 +96,11 @@ class Network(pulumi.ComponentResource):
             self._nat(self._routes, after)
         else:
             self._interface_endpoints(group, after)
+
+    @property
+    def plain_http(self) -> bool:
+        """Whether nodes reach the internet on port 80: apt's mirrors, which sign what they have."""
+        return self._args.plain_http
 
     def admit_to_services(self, group_id: pulumi.Input[str]) -> None:
         """Let a further security group reach the interface endpoints that `open` makes."""
@@ -210,6 +211,8 @@ class Network(pulumi.ComponentResource):
         )
         # S3 is reached by its public addresses, routed to the gateway endpoint.
         ports.egress("members-to-https", group.id, 443, self._child(), cidr_ipv4=ANYWHERE)
+        if self.plain_http:
+            ports.egress("members-to-http", group.id, 80, self._child(), cidr_ipv4=ANYWHERE)
         return group.id
 
     def _access(self, args: NetworkArgs) -> pulumi.Output[str]:
@@ -278,10 +281,3 @@ def subnet_cidrs(vpc_cidr: str, *, public: bool) -> tuple[str, str | None]:
         return str(private), None
     *_, last = network.subnets(new_prefix=min(28, max(26, taken)))
     return str(private), str(last)
-
-
-def services(plan: Plan) -> tuple[str, ...]:
-    """Services of AWS that a plan's nodes reach over interface endpoints where there is no NAT."""
-    images = [node.software.image for node in plan.nodes]
-    private = any(private_repository(name) for name in images)
-    return (*SSM_SERVICES, *(REGISTRY_SERVICES if private else ()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import pulumi
 import pulumi_aws as aws
@@ -65,7 +66,10 @@ class NodeArgs:
     launching: where its capacity comes from; refusals: what is said where there is none.
     model: the weights that it reads, where they aren't in the stack's bucket.
     ephemeral: the stack has a ttl.
-    writes: S3 keys that it may put beside its status. weights: whether it reads any.
+    reads, writes: S3 keys that it may get and put beside its assignment and status.
+    weights: whether it reads any.
+    models: weights that a node of the stack copies to the stack's bucket.
+    turn: what holds it back from being replaced before others serve.
     """
 
     node: Node
@@ -84,8 +88,11 @@ class NodeArgs:
     refusals: Refusals
     model: S3Location | None = None
     ephemeral: bool = False
+    reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     weights: bool = True
+    models: policies.Models | None = None
+    turn: pulumi.ResourceHookBinding | None = None
 
 
 class NodeInstance(pulumi.ComponentResource):
@@ -126,8 +133,12 @@ class NodeInstance(pulumi.ComponentResource):
         self.instance_id = instance.id
         self.register_outputs({"instance_id": self.instance_id})
 
-    def _child(self, ignore_changes: list[str] | None = None) -> pulumi.ResourceOptions:
-        return pulumi.ResourceOptions(parent=self, ignore_changes=ignore_changes)
+    def _child(
+        self,
+        ignore_changes: list[str] | None = None,
+        hooks: pulumi.ResourceHookBinding | None = None,
+    ) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(parent=self, ignore_changes=ignore_changes, hooks=hooks)
 
     def _identity(self, args: NodeArgs) -> tuple[aws.iam.InstanceProfile, aws.iam.RolePolicy]:
         role = aws.iam.Role(
@@ -144,8 +155,11 @@ class NodeInstance(pulumi.ComponentResource):
                 arns[1:],
                 args.model,
                 private_repository(args.node.software.image),
+                reads=args.reads,
                 writes=args.writes,
                 weights=args.weights,
+                models=args.models,
+                kernels=_kernels(args.node),
                 builds=args.node.software.runtime == "venv" and bool(args.node.hardware.gpu_count),
             )
         )
@@ -185,7 +199,15 @@ class NodeInstance(pulumi.ComponentResource):
             ),
             tag_specifications=launches.tags(self._name, args.tags, layout),
             # The newest image must not replace a node by itself; one that the user names does.
+            # What replaces an instance stands here: it changes first, and when its turn has come.
             opts=self._child(
-                ignore_changes=[] if args.image.pinned else ["imageId", "blockDeviceMappings"]
+                ignore_changes=[] if args.image.pinned else ["imageId", "blockDeviceMappings"],
+                hooks=args.turn,
             ),
         )
+
+
+def _kernels(node: Node) -> Literal["reads", "writes"] | None:
+    if not node.hardware.gpu_count:
+        return None
+    return "writes" if node.position == "primary" else "reads"

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pulumi
 import pulumi_aws as aws
+from botocore.exceptions import ClientError
 
 from infra import wait
+from infra.plan.plan import Group
 from infra.readiness import Deployment
 from node_bootstrap.jsondata import from_json
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 DEPLOYMENT_KEY = "deployment.json"
 WAIT_VARIABLE = "MOE_SERVING_WAIT"
@@ -31,6 +38,8 @@ class RecordArgs:
 
 class Record(pulumi.ComponentResource):
     """`deployment.json`, whose hooks wait for an answer and then write `record.json`.
+
+    Where none comes, the reason is put into the last record, as `last_failure`.
 
     It changes with anything that a node is made from or told, and only then is there a wait.
     """
@@ -53,7 +62,35 @@ class Record(pulumi.ComponentResource):
         )
         # Known only after the wait, so that nobody is handed a record that isn't there.
         self.uri = deployment.bucket.apply(lambda bucket: f"s3://{bucket}/{wait.RECORD_KEY}")
+        self._args = args
         self.register_outputs({"uri": self.uri})
+
+    def all2all_backend(self, group: Group) -> pulumi.Input[str]:
+        """The all2all backend in effect: as planned, unless nodes may fall back and did."""
+        planned = group.all2all_backend.chosen
+        if group.all2all_fallback is None:
+            return planned
+        return self.uri.apply(
+            lambda uri: in_effect(read_record(uri, self._args.profile), group.primary.name, planned)
+        )
+
+
+def read_record(uri: str, profile: str | None) -> dict[str, Any]:
+    """The record as it lies in S3; empty where nothing was proven yet."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    s3 = boto3.Session(profile_name=profile).client("s3")
+    try:
+        return json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "NoSuchBucket"):
+            return {}
+        raise
+
+
+def in_effect(record: dict[str, Any], primary: str, planned: str) -> str:
+    """The backend that a group's primary was proven with; as planned where nothing is known."""
+    told = record.get("nodes", {}).get(primary, {}).get("all2all_backend")
+    return told["in_effect"] if told else planned
 
 
 def _endpoint_answers(args: RecordArgs, given: pulumi.ResourceHookArgs) -> None:
@@ -65,10 +102,28 @@ def _endpoint_answers(args: RecordArgs, given: pulumi.ResourceHookArgs) -> None:
     deployment = from_json(Deployment, str(inputs["content"]))
     s3 = boto3.Session(profile_name=args.profile, region_name=deployment.region).client("s3")
     began = time.monotonic()
-    statuses = wait.until_ready(deployment, s3, args.ready_timeout_seconds, pulumi.log.info)
+    try:
+        statuses = wait.until_ready(deployment, s3, args.ready_timeout_seconds, pulumi.log.info)
+    except wait.NotReadyError as error:
+        _put(s3, deployment, _failed(s3, deployment, str(error)))
+        raise
+    _put(s3, deployment, wait.record(deployment, statuses, time.monotonic() - began, time.time()))
+
+
+def _failed(s3: S3Client, deployment: Deployment, reason: str) -> str:
+    """The record that names the reason beside what was proven before."""
+    try:
+        kept = s3.get_object(Bucket=deployment.bucket, Key=wait.RECORD_KEY)["Body"].read().decode()
+    except s3.exceptions.NoSuchKey:
+        kept = ""
+    statuses = wait.read_statuses(s3, deployment.bucket, deployment.nodes)
+    return wait.failed_record(kept, deployment, statuses, reason, time.time())
+
+
+def _put(s3: S3Client, deployment: Deployment, text: str) -> None:
     s3.put_object(
         Bucket=deployment.bucket,
         Key=wait.RECORD_KEY,
-        Body=wait.record(deployment, statuses, time.monotonic() - began, time.time()).encode(),
+        Body=text.encode(),
         ContentType="application/json",
     )

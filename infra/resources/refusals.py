@@ -1,12 +1,14 @@
 """What the person at the keyboard is told when AWS refuses capacity: which, where, what next.
 
 The provider's error names a code; an error hook of Pulumi sees it and adds the sentence that a
-provider can't know. It never retries: a retry that waits for capacity bills for the other nodes.
+provider can't know. It does not wait for capacity that nobody holds: that bills for the other
+nodes. A node whose capacity is reserved is asked for again: EC2 has it, or is about to mend it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +31,9 @@ CODES = (
 )
 """EC2's codes that this module has a next step for; longer names before what they contain."""
 _NO_CAPACITY = CODES[:3]
+_RESERVED: tuple[CapacityKind, ...] = ("reserve", "reservation", "capacity-block")
+RETRY_PAUSES_SECONDS = (5.0, 20.0)
+"""Before each further try of a node whose capacity is reserved."""
 _QUOTAS = {
     "VcpuLimitExceeded": "vCPUs of running On-Demand P (L-417A185B) or G (L-DB2E81BA) instances",
     "MaxSpotInstanceCountExceeded": "vCPUs of Spot P (L-7212CCBC) or G (L-3819A6DF) requests",
@@ -40,13 +45,18 @@ _QUOTAS = {
 
 @dataclass(frozen=True)
 class Asked:
-    """What was refused. zones: the zones of the region that offer the type, if that is known."""
+    """What was refused.
+
+    zones: the zones of the region that offer the type, if that is known. in_reservation: whether it
+    is a node for which capacity is held.
+    """
 
     what: str
     instance_type: str
     zone: str
     kind: CapacityKind
     zones: Sequence[str] = ()
+    in_reservation: bool = False
 
 
 def code_of(error: str) -> str | None:
@@ -61,7 +71,9 @@ def next_step(error: str, asked: Asked) -> str | None:
         return None
     said = f"{asked.what}: EC2 refused {asked.instance_type} in {asked.zone} ({code})."
     if code in _NO_CAPACITY:
-        return f"{said} {_held(asked.kind)} {_elsewhere(asked)}"
+        broken = asked.in_reservation
+        why = _broken(asked.kind) if broken else f"{_held(asked.kind)} {_elsewhere(asked)}"
+        return f"{said} {why}"
     if code == "ReservationCapacityExceeded":
         return (
             f"{said} The reservation or Capacity Block has no free instance left: end what runs in "
@@ -89,6 +101,25 @@ def _held(kind: CapacityKind) -> str:
     )
 
 
+def _broken(kind: CapacityKind) -> str:
+    """EC2 holds capacity for a node and doesn't give it."""
+    billed = "the reservation and the nodes in it are" if kind == "reserve" else "nodes are"
+    return (
+        f"The capacity is reserved, and EC2 gave it at none of {len(RETRY_PAUSES_SECONDS) + 1} "
+        f"tries: hosts in it may be broken. Until `destroy`, {billed} billed; `up` again goes on "
+        "with what is missing. Next: `up` in a few minutes; then a case with AWS Support that "
+        "names the reservation."
+    )
+
+
+def pause_before_retry(errors: Sequence[str], *, in_reservation: bool) -> float | None:
+    """Seconds until a node is asked for again; None where it is not. errors: all so far."""
+    if not in_reservation or code_of(errors[0]) not in _NO_CAPACITY:
+        return None
+    tried = len(errors) - 1
+    return RETRY_PAUSES_SECONDS[tried] if tried < len(RETRY_PAUSES_SECONDS) else None
+
+
 def _elsewhere(asked: Asked) -> str:
     others = [zone for zone in asked.zones if zone != asked.zone]
     offered = f" ({', '.join(others)} offer it too)" if others else ""
@@ -105,6 +136,7 @@ class Refusals:
         self,
         kind: CapacityKind,
         types: Mapping[str, str],
+        gpu_nodes: Collection[str],
         zone: pulumi.Output[str],
         zones: pulumi.Output[Mapping[str, Sequence[str]]],
     ) -> None:
@@ -113,11 +145,13 @@ class Refusals:
         Args:
             kind: of the stack's capacity.
             types: logical name of an instance or reservation -> instance type.
+            gpu_nodes: logical names of the instances that the capacity is for.
             zone: where the nodes go.
             zones: instance type -> zones that offer it.
         """
         self._kind: CapacityKind = kind
         self._types = types
+        self._gpu_nodes = gpu_nodes
         self._zone = zone
         self._zones = zones
         self._hook = pulumi.ErrorHook("capacity-refused", self._tell)
@@ -128,11 +162,20 @@ class Refusals:
         return pulumi.ResourceHookBinding(on_error=[self._hook])
 
     async def _tell(self, args: Any) -> bool:
-        if args.failed_operation == "create" and args.errors:
-            name, kind = args.name, self._types.get(args.name, "an instance")
-            zone = await self._zone.future() or "the zone"
-            zones = (await self._zones.future() or {}).get(kind, ())
-            said = next_step(args.errors[0], Asked(name, kind, zone, self._kind, zones))
-            if said:
-                pulumi.log.error(said)
+        if args.failed_operation != "create" or not args.errors:
+            return False
+        name, kind = args.name, self._types.get(args.name, "an instance")
+        reserved = self._kind in _RESERVED and name in self._gpu_nodes
+        pause = pause_before_retry(args.errors, in_reservation=reserved)
+        if pause is not None:
+            pulumi.log.info(
+                f"{name}: EC2 has no host free in the reservation; again in {pause:g} s"
+            )
+            await asyncio.sleep(pause)
+            return True
+        zone = await self._zone.future() or "the zone"
+        zones = (await self._zones.future() or {}).get(kind, ())
+        said = next_step(args.errors[0], Asked(name, kind, zone, self._kind, zones, reserved))
+        if said:
+            pulumi.log.error(said)
         return False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pulumi
@@ -24,6 +25,7 @@ class StorageArgs:
 
     model_folder: where `model_files` lie on this machine; None where the weights are in S3.
     secret_parameters: SSM parameters to make, each with a random value of its own.
+    given_parameters: SSM parameter -> its value, which is the user's secret.
     """
 
     bucket_name: pulumi.Input[str]
@@ -32,6 +34,7 @@ class StorageArgs:
     model_folder: Path | None
     model_files: tuple[WeightFile, ...]
     secret_parameters: tuple[str, ...]
+    given_parameters: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
 
 
 class Storage(pulumi.ComponentResource):
@@ -52,6 +55,7 @@ class Storage(pulumi.ComponentResource):
         if args.model_folder is not None:
             self._model(args, args.model_folder)
         self.parameters = {name: self._secret(name) for name in args.secret_parameters}
+        self.parameters |= {n: self._given(n, v) for n, v in args.given_parameters.items()}
         self.register_outputs({"bucket": self.bucket_name})
 
     def _bucket(self, args: StorageArgs) -> None:
@@ -133,6 +137,15 @@ class Storage(pulumi.ComponentResource):
 
     def _secret(self, name: str) -> aws.ssm.Parameter:
         return drawn_once(name.rsplit("/", 1)[-1], name, secrets.token_urlsafe(32), self)
+
+    def _given(self, name: str, value: pulumi.Input[str]) -> aws.ssm.Parameter:
+        return aws.ssm.Parameter(
+            name.rsplit("/", 1)[-1],
+            name=name,
+            type=aws.ssm.ParameterType.SECURE_STRING,
+            value=pulumi.Output.secret(value),
+            opts=self._opts,
+        )
 
 
 def drawn_once(name: str, parameter: str, value: str, parent: pulumi.Resource) -> aws.ssm.Parameter:

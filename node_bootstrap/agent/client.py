@@ -31,7 +31,7 @@ def send(beat: Heartbeat, host: str, port: int, token: str, *, timeout_seconds: 
     connection = http.client.HTTPConnection(host, port, timeout=timeout_seconds)
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
     try:
-        body = jsondata.to_json(beat).encode()
+        body = jsondata.to_json(beat, without_defaults=True).encode()
         connection.request("POST", MEMBERS + beat.name, body, headers)
         answer = connection.getresponse()
         content = answer.read()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from node_bootstrap.agent.identity import Identity
-    from node_bootstrap.assignment import Ttl
+    from node_bootstrap.ttl import Ttl
 
 log = logging.getLogger(__name__)
 

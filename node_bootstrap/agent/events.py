@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from node_bootstrap.agent.protocol import Heartbeat, Pair, RoleView
     from node_bootstrap.status import ProbeReport
+    from node_bootstrap.transfer.judge import Outcome
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one revision asks of the group; `members` are the nodes beside the primary."""
+    """What one revision asks of the group; `members` are the nodes beside the primary.
+
+    transfer: of the software that a measured transfer is about; empty: none is measured.
+    transfer_required: nothing starts before one went as planned. transfer_seconds: its limit.
+    """
 
     revision: str
     primary: str
@@ -20,6 +25,20 @@ class Plan:
     ranks: int
     start_seconds: float
     silence_seconds: float
+    transfer: str = ""
+    transfer_required: bool = False
+    transfer_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The all2all backend that one node can run, and why it is another than planned.
+
+    name: empty where the role needs no library.
+    """
+
+    name: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,9 +57,14 @@ class Heard:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The primary's own steps are done for this plan."""
+    """The primary's own steps are done for this plan; what it can run itself.
+
+    asks: it takes over from a life that is ready only with the gateway's leave.
+    """
 
     plan: Plan
+    backend: Backend = Backend()
+    asks: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,10 +79,27 @@ class Probed:
 
 @dataclass(frozen=True)
 class Ordered:
-    """The gateway asks for an end of the life `pair`."""
+    """The gateway asks for an end of the life `pair`. measure: the transfer is measured again."""
 
     pair: Pair
     cause: str
+    measure: bool = False
 
 
-Event = Tick | Heard | Prepared | Probed | Ordered
+@dataclass(frozen=True)
+class Measured:
+    """The primary's own part of the measured transfer `token` is done."""
+
+    token: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Left:
+    """The gateway has taken the life `pair` out of use: `revision` may take over from it."""
+
+    pair: Pair
+    revision: str
+
+
+Event = Tick | Heard | Prepared | Probed | Ordered | Measured | Left

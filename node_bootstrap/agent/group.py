@@ -11,19 +11,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from node_bootstrap.agent import group_backend, group_faults, group_transfer
 from node_bootstrap.agent.events import (
+    Backend,
     Event,
     Heard,
+    Left,
+    Measured,
     Ordered,
     Plan,
     Prepared,
     Probed,
     Tick,
 )
+from node_bootstrap.agent.group_transfer import Measuring
 from node_bootstrap.agent.protocol import (
     Action,
     Directive,
     Heartbeat,
+    Measure,
     Now,
     Pair,
     RoleView,
@@ -35,6 +41,7 @@ from node_bootstrap.status import (
     GroupPhase,
     ProbeReport,
     Restart,
+    TransferReport,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +72,10 @@ class Group:
     started: assembled, its roles may run. bound: (instance id, boot id) of each member then.
     streak: generations in a row that never became ready.
     ordered: why the gateway wants this generation to end.
+    instance: of the primary. able: the backend that the primary can run itself.
+    backend: that all run in this generation, agreed when it was started.
+    transfer: what was measured last. measuring: of the measurement that goes on.
+    asks: a new revision waits for the gateway's leave. leave: the revision that has it.
     """
 
     plan: Plan
@@ -84,7 +95,15 @@ class Group:
     answers: Mapping[int, ProbeReport] = field(default_factory=dict)
     probe_error: str = ""
     ordered: str = ""
+    asks: bool = False
+    leave: str = ""
     fault: Fault | None = None
+    instance: str = ""
+    able: Backend = field(default_factory=Backend)
+    backend: Backend = field(default_factory=Backend)
+    transfer: TransferReport | None = None
+    measuring: Measuring | None = None
+    measure_after: float = 0.0
 
     @property
     def pair(self) -> Pair:
@@ -92,10 +111,10 @@ class Group:
         return Pair(self.plan.revision, self.generation)
 
 
-def new(plan: Plan, now: Now, cause: str = "first start") -> Group:
+def new(plan: Plan, now: Now, cause: str = "first start", instance: str = "") -> Group:
     """A group that nothing is known of yet."""
     first = Restart(1, plan.revision, cause, now.epoch)
-    return Group(plan=plan, generation=1, since=now.epoch, restarts=(first,))
+    return Group(plan=plan, generation=1, since=now.epoch, restarts=(first,), instance=instance)
 
 
 def advance(group: Group, event: Event, now: Now) -> tuple[Group, tuple[Action, ...]]:
@@ -110,7 +129,11 @@ def advance(group: Group, event: Event, now: Now) -> tuple[Group, tuple[Action, 
 def directive(group: Group) -> Directive:
     """What members are told: they follow once the primary's own vLLM process exists."""
     run = group.started and group.role.runs(group.pair)
-    return Directive(group.plan.revision, group.generation, run)
+    token = group.measuring.token if group.measuring else ""
+    agreed = group.backend if group.started else Backend()
+    return Directive(
+        group.plan.revision, group.generation, run, agreed.name, agreed.why, measure=token
+    )
 
 
 def phase(group: Group, now: Now) -> GroupPhase:
@@ -118,10 +141,14 @@ def phase(group: Group, now: Now) -> GroupPhase:
     if group.started:
         return "ready" if group.ready else "starting"
     if group.role.state != "absent" or any(
-        fresh(group, view, now) and view.beat is not None and view.beat.phase == "running"
+        group_faults.fresh(group, view, now)
+        and view.beat is not None
+        and view.beat.phase == "running"
         for view in group.members.values()
     ):
         return "stopping"
+    if group.measuring is not None:
+        return "measuring"
     return "backing-off" if now.mono < group.not_before else "gathering"
 
 
@@ -129,6 +156,11 @@ def waiting_for(group: Group, now: Now) -> tuple[str, ...]:
     """Why this generation has not been started yet, one sentence each; empty when it has."""
     if group.started:
         return ()
+    return _incomplete(group, now) or group_transfer.waiting_for(group)
+
+
+def _incomplete(group: Group, now: Now) -> tuple[str, ...]:
+    """What the group lacks to be whole and stopped."""
     reasons = []
     if group.prepared is None:
         reasons.append(f"{group.plan.primary} is not prepared yet")
@@ -137,7 +169,9 @@ def waiting_for(group: Group, now: Now) -> tuple[str, ...]:
     if now.mono < group.not_before:
         reasons.append(f"waits {group.not_before - now.mono:.0f} s before the next try")
     reasons.extend(
-        f"{name} {reason}" for name in group.plan.members if (reason := _missing(group, name, now))
+        f"{name} {reason}"
+        for name in group.plan.members
+        if (reason := group_faults.missing(group, name, now))
     )
     return tuple(reasons)
 
@@ -148,16 +182,21 @@ def _take(group: Group, event: Event, now: Now) -> Group:  # noqa: PLR0911 - a l
             return _tick(group, role, now)
         case Heard(beat):
             return _hear(group, beat, now)
-        case Prepared(plan):
-            return replace(group, prepared=plan)
-        case Probed(pair) | Ordered(pair) if not group.started or pair != group.pair:
+        case Prepared(plan, able, asks):
+            return replace(group, prepared=plan, able=able, asks=asks)
+        case Measured(token, made):
+            return group_transfer.take(group, token, made, now)
+        case Probed(pair) | Ordered(pair) | Left(pair) if not group.started or pair != group.pair:
             return group
         case Probed(_, rank, None, error):
             return replace(group, probe_error=f"rank {rank} did not answer: {error}")
         case Probed(_, rank, answer):
             return replace(group, answers={**group.answers, rank: answer}, probe_error="")
-        case Ordered(_, cause):
-            return replace(group, ordered=cause)
+        case Ordered(_, cause, measure):
+            known = None if measure else group.transfer
+            return replace(group, ordered=cause, transfer=known)
+        case Left(_, revision):
+            return replace(group, leave=revision)
 
 
 def _tick(group: Group, role: RoleView, now: Now) -> Group:
@@ -184,8 +223,8 @@ def _hear(group: Group, beat: Heartbeat, now: Now) -> Group:
 
 def _review(group: Group, now: Now) -> Group:
     if group.started:
-        new_revision = _switch(group, now)
-        cause = "new revision" if new_revision else _fault(group, now)
+        new_revision = _may_switch(group) and _switch(group, now)
+        cause = "new revision" if new_revision else group_faults.fault(group, now)
         if cause:
             group = _begin(group, now, cause, blameless=new_revision)
         elif not group.ready and len(group.answers) == group.plan.ranks:
@@ -193,13 +232,27 @@ def _review(group: Group, now: Now) -> Group:
     if not group.started:
         group = _follow_prepared(group, now)
         group = _outrun(group)
-        if not waiting_for(group, now):
+        whole = not _incomplete(group, now)
+        group = group_transfer.review(group, now, whole=whole)
+        if whole and not group_transfer.waiting_for(group):
             group = _start(group, now)
     return group
 
 
+def wants(group: Group, now: Now) -> str:
+    """The revision that waits for the gateway's leave to take over; empty where none does."""
+    waits = group.started and not _may_switch(group)
+    return group.prepared.revision if group.prepared and waits and _switch(group, now) else ""
+
+
+def _may_switch(group: Group) -> bool:
+    """Whether nobody is served by this life, or the gateway has sent everybody elsewhere."""
+    plan = group.prepared
+    return not (group.asks and group.ready) or (plan is not None and group.leave == plan.revision)
+
+
 def _switch(group: Group, now: Now) -> bool:
-    """Whether a new revision takes over: only once every member of it is prepared.
+    """Whether a new revision could take over: only once every member of it is prepared.
 
     Until then the old one goes on serving: a revision that can't be prepared never takes it down.
     """
@@ -210,51 +263,10 @@ def _switch(group: Group, now: Now) -> bool:
     return all(
         view is not None
         and view.beat is not None
-        and fresh(group, view, now)
+        and group_faults.fresh(group, view, now)
         and view.beat.revision == plan.revision
         for view in views
     )
-
-
-def _fault(group: Group, now: Now) -> str:
-    if group.ordered:
-        return group.ordered
-    if group.role.ended(group.pair):
-        return f"{group.plan.primary}: its vLLM ended {group.role.detail}".rstrip()
-    for name in group.plan.members:
-        if cause := _member_fault(group, name, now):
-            return f"{name} {cause}"
-    if group.ready and group.probe_error:
-        return group.probe_error
-    waited = now.mono - group.started_at
-    if not group.ready and waited > group.plan.start_seconds:
-        silent = [r for r in range(group.plan.ranks) if r not in group.answers]
-        last = f" (last: {group.probe_error})" if group.probe_error else ""
-        return f"not ready after {waited:.0f} s: no answer of ranks {silent}{last}"
-    return ""
-
-
-def _member_fault(group: Group, name: str, now: Now) -> str:  # noqa: PLR0911 - a list of rules
-    view = group.members.get(name)
-    if view is None:
-        return "was never heard"
-    if not fresh(group, view, now):
-        return f"has been silent for {now.mono - view.heard_at:.1f} s"
-    beat = view.beat
-    if beat is None:  # not heard since this agent restarted
-        return ""
-    bound = group.bound.get(name)
-    if bound is not None and bound[0] != beat.instance_id:
-        return f"is another instance ({beat.instance_id} instead of {bound[0]})"
-    if bound is not None and bound[1] != beat.boot_id:
-        return "was rebooted"
-    if beat.started is not None and beat.started.generation > group.generation:
-        return f"was already at generation {beat.started.generation}"
-    if beat.phase == "failed" and beat.acknowledged == group.generation:
-        return f"failed: its vLLM ended {beat.detail}".rstrip()
-    if view.ran and beat.phase != "running":
-        return f"no longer runs its vLLM {beat.detail}".rstrip()
-    return ""
 
 
 def _begin(group: Group, now: Now, cause: str, *, blameless: bool) -> Group:
@@ -278,6 +290,7 @@ def _begin(group: Group, now: Now, cause: str, *, blameless: bool) -> Group:
         bound={},
         probe_error="",
         ordered="",
+        leave="",
         members={k: replace(v, ran=False) for k, v in group.members.items()},
         restarts=(*group.restarts, restart)[-RESTARTS_KEPT:],
         fault=fault or group.fault,
@@ -326,26 +339,8 @@ def _start(group: Group, now: Now) -> Group:
         beat = group.members[name].beat
         if beat is not None:
             bound[name] = (beat.instance_id, beat.boot_id)
-    return replace(group, started=True, started_at=now.mono, bound=bound)
-
-
-def _missing(group: Group, name: str, now: Now) -> str:  # noqa: PLR0911 - a list of rules
-    """What a member lacks before the group can start; empty when it lacks nothing."""
-    view = group.members.get(name)
-    if view is None or view.beat is None:
-        return "has not been heard yet"
-    if not fresh(group, view, now):
-        return f"has been silent for {now.mono - view.heard_at:.0f} s"
-    if view.beat.phase == "running":
-        return "still runs its vLLM"
-    if view.beat.phase == "preparing":
-        return f"is not prepared yet {view.beat.detail}".rstrip()
-    if view.beat.revision != group.plan.revision:
-        return f"is prepared for revision {view.beat.revision}, not {group.plan.revision}"
-    # Without this, an answer still on its way could start the member for the generation before.
-    if view.beat.acknowledged != group.generation:
-        return f"does not know of generation {group.generation} yet"
-    return ""
+    agreed = group_backend.agree(group)
+    return replace(group, started=True, started_at=now.mono, bound=bound, backend=agreed)
 
 
 def _actions(group: Group) -> tuple[Action, ...]:
@@ -353,10 +348,7 @@ def _actions(group: Group) -> tuple[Action, ...]:
     if group.role.state == "running" and group.role.started != wanted:
         return (StopRole(f"generation {group.generation}: {group.restarts[-1].cause}"),)
     if wanted and group.role.state == "absent" and group.role.started != wanted:
-        return (StartRole(wanted),)
+        return (StartRole(wanted, group.backend.name, group.backend.why),)
+    if group.measuring is not None and group.measuring.own is None:
+        return (Measure(group.measuring.token),)
     return ()
-
-
-def fresh(group: Group, view: MemberView, now: Now) -> bool:
-    """Whether a member was heard within the silence that is allowed."""
-    return now.mono - view.heard_at <= group.plan.silence_seconds

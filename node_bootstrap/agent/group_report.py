@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from node_bootstrap.agent.group import Group, fresh, phase, waiting_for
+from node_bootstrap.agent.group import Group, phase, waiting_for, wants
+from node_bootstrap.agent.group_faults import fresh
 from node_bootstrap.status import GroupReport, MemberReport
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ def report(group: Group, now: Now) -> GroupReport:
         probes=tuple(group.answers[rank] for rank in sorted(group.answers)),
         restarts=group.restarts,
         waiting_for=waiting_for(group, now),
+        transfer=group.transfer,
+        wants=wants(group, now),
     )
 
 

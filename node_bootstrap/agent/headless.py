@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from node_bootstrap.agent import client
 from node_bootstrap.agent.identity import Identity, now
 from node_bootstrap.agent.member import Member
-from node_bootstrap.agent.protocol import Action, Heartbeat, RoleView, StartRole
+from node_bootstrap.agent.protocol import Action, Heartbeat, Measure, RoleView, StartRole
 from node_bootstrap.status import Fault
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class Headless:
         """Look at the role and act. Called a few times a second, and at every directive."""
         with self._lock:
             self._look()
+            if not self._member.measures(time.monotonic()):
+                self._desk.measure("")
             for action in self._member.actions(time.monotonic()):
                 self._act(action)
                 self._look()
@@ -99,7 +101,10 @@ class Headless:
         if isinstance(action, StartRole):
             log.info("generation %d: starting vLLM", action.pair.generation)
             self._tail = ""
+            self._desk.use_backend(action.backend, action.backend_why)
             self._supervisor.start(action.pair)
+        elif isinstance(action, Measure):
+            self._desk.measure(action.token)
         else:
             log.info("stopping vLLM: %s", action.why)
             self._supervisor.stop()
@@ -146,6 +151,7 @@ class Headless:
             self._sequence += 1
             phase = member.phase()
             detail = self._desk.why_unprepared() if phase == "preparing" else member.role.detail
+            able, (measured, outcome) = self._desk.able(), self._desk.measured()
             return Heartbeat(
                 name=self._assignment.node,
                 instance_id=self._identity.instance_id,
@@ -159,4 +165,9 @@ class Headless:
                 detail=detail[:500],
                 log_tail=self._tail if phase == "failed" else "",
                 kv_fault=self._desk.kv_fault(),
+                backend=able.name,
+                backend_why=able.why[:500],
+                measured=measured,
+                transfer_faults=outcome.faults,
+                transfer_nics=outcome.nics,
             )

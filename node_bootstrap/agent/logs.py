@@ -25,6 +25,7 @@ _MANAGERS = {
     "NixlEP": "nixl_ep",
 }
 """vLLM's class names -> values of --all2all-backend."""
+BACKENDS = frozenset(_MANAGERS.values())
 
 
 def experts(log: str) -> tuple[Experts, ...]:

@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from node_bootstrap.agent.protocol import Action, Directive, Pair, RoleView, StartRole, StopRole
+from node_bootstrap.agent.protocol import (
+    Action,
+    Directive,
+    Measure,
+    Pair,
+    RoleView,
+    StartRole,
+    StopRole,
+)
 
 if TYPE_CHECKING:
     from node_bootstrap.status import MemberPhase
@@ -57,22 +65,31 @@ class Member:
             return None
         return self.directive.pair
 
+    def measures(self, now: float) -> bool:
+        """Whether a transfer is measured that this member takes part in."""
+        told = self.directive
+        if told is None or not told.measure or self.silent(now):
+            return False
+        return self.role.state == "absent" and told.revision == self.prepared
+
     def silent(self, now: float) -> bool:
         """Whether the primary has not been heard for too long."""
         return now - self.heard_at > self.silence_seconds
 
     def actions(self, now: float) -> tuple[Action, ...]:
         """What to do now. Levels, not edges: an action that got lost comes again."""
-        wanted = self.wanted(now)
+        wanted, told = self.wanted(now), self.directive
         if self.role.state == "running":
             if self.role.started == wanted:
                 return ()
             return (StopRole(self._why_stop(now)),)
+        if self.measures(now) and told is not None:
+            return (Measure(told.measure),)
         if wanted is None or self.role.state != "absent" or wanted.revision != self.prepared:
             return ()
         if self.role.started is not None and wanted.generation <= self.role.started.generation:
             return ()
-        return (StartRole(wanted),)
+        return (StartRole(wanted, *((told.backend, told.backend_why) if told else ())),)
 
     def phase(self) -> MemberPhase:
         """How this member presents itself to its primary."""

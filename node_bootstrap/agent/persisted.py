@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from node_bootstrap.agent.events import Backend
 from node_bootstrap.agent.group import Group, MemberView, Plan
-from node_bootstrap.status import Restart
+from node_bootstrap.status import Restart, TransferReport
 
 if TYPE_CHECKING:
     from node_bootstrap.agent.protocol import Now, RoleView
@@ -30,6 +31,8 @@ class GroupRecord:
     not_before: float
     streak: int
     bound: dict[str, tuple[str, ...]]
+    transfer: TransferReport | None = None
+    backend: Backend = Backend()  # noqa: RUF009 - frozen, so sharing it is safe
 
 
 def record(group: Group, boot_id: str) -> GroupRecord:
@@ -46,10 +49,14 @@ def record(group: Group, boot_id: str) -> GroupRecord:
         not_before=group.not_before,
         streak=group.streak,
         bound=dict(group.bound),
+        transfer=group.transfer,
+        backend=group.backend,
     )
 
 
-def restore(saved: GroupRecord, boot_id: str, role: RoleView, now: Now) -> Group:
+def restore(
+    saved: GroupRecord, boot_id: str, role: RoleView, now: Now, instance: str = ""
+) -> Group:
     """The group of a restarted agent: every member gets a whole silence to be heard again.
 
     role: as it is now; without it, a heartbeat before the first tick would be told to stop.
@@ -68,4 +75,7 @@ def restore(saved: GroupRecord, boot_id: str, role: RoleView, now: Now) -> Group
         role=role,
         members={name: MemberView(now.mono) for name in saved.plan.members},
         bound={name: (ids[0], ids[1]) for name, ids in saved.bound.items()},
+        transfer=saved.transfer,
+        backend=saved.backend,
+        instance=instance,
     )

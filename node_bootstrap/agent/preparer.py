@@ -159,7 +159,8 @@ class Preparer:
         elif self.progress.prepared != assignment:
             self._prepare(assignment, tools)
         elif self.progress.fault:  # the bucket could not be read for a while
-            self.progress = replace(self.progress, phase="role", fault="", faulted_at=0.0)
+            phase = _end_of(assignment)
+            self.progress = replace(self.progress, phase=phase, fault="", faulted_at=0.0)
 
     def _take(self, new: Assignment) -> None:
         old = self.progress.assignment
@@ -184,7 +185,8 @@ class Preparer:
         self.progress = replace(self.progress, leave=f"archive {wanted[:12]} is in place")
 
     def _prepare(self, assignment: Assignment, tools: Tools) -> None:
-        self.read_parameters([assignment.agent_token_parameter], tools.store)
+        token = assignment.agent_token_parameter  # a node without a group has none
+        self.read_parameters([token] if token else [], tools.store)
         found = tools.look(assignment)
         self.progress = replace(self.progress, found=found)
         reports = bring(tools.steps(assignment), self._marks, self._watch)
@@ -196,8 +198,9 @@ class Preparer:
             self._fail("\n".join(f"step {r.name}: {r.detail}" for r in failed))
             return
         self._failures = 0
+        phase = _end_of(assignment)
         self.progress = replace(
-            self.progress, phase="role", prepared=assignment, fault="", faulted_at=0.0
+            self.progress, phase=phase, prepared=assignment, fault="", faulted_at=0.0
         )
         self._tell()
         # Only for the report: the role need not wait for an interpreter to start and list.
@@ -224,6 +227,11 @@ class Preparer:
             log.error("%s", reason)
         since = self.progress.faulted_at or time.time()
         self.progress = replace(self.progress, phase="failed", fault=reason, faulted_at=since)
+
+
+def _end_of(assignment: Assignment) -> NodePhase:
+    """The phase of a node whose steps are done."""
+    return "image" if assignment.target == "image" else "role"
 
 
 def _part(assignment: Assignment) -> tuple[object, ...]:

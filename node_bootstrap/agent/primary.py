@@ -10,39 +10,44 @@ from typing import TYPE_CHECKING
 from node_bootstrap import durable
 from node_bootstrap.agent import group as machine
 from node_bootstrap.agent import group_report, persisted
-from node_bootstrap.agent.group import (
+from node_bootstrap.agent.events import (
     Event,
-    Group,
     Heard,
+    Left,
+    Measured,
     Ordered,
     Plan,
     Prepared,
     Probed,
     Tick,
 )
+from node_bootstrap.agent.group import Group
 from node_bootstrap.agent.identity import Identity, now
 from node_bootstrap.agent.probe import Prober, Target
 from node_bootstrap.agent.protocol import (
     Action,
     Directive,
     Heartbeat,
+    LeaveOrder,
+    Measure,
     RestartOrder,
     RoleView,
     StartRole,
 )
+from node_bootstrap.transfer import measurer
 
 if TYPE_CHECKING:
     from node_bootstrap.agent.desk import Desk
     from node_bootstrap.assignment import Assignment
     from node_bootstrap.places import Places
-    from node_bootstrap.status import Fault, GroupReport
+    from node_bootstrap.status import EngineMetrics, Fault, GroupReport
 
 log = logging.getLogger(__name__)
 
 
 def plan_of(assignment: Assignment) -> Plan:
     """What an assignment asks of the whole group."""
-    primary = assignment.primary.name
+    primary, wanted = assignment.primary.name, assignment.transfer
     return Plan(
         revision=assignment.revision,
         primary=primary,
@@ -50,6 +55,9 @@ def plan_of(assignment: Assignment) -> Plan:
         ranks=assignment.ranks,
         start_seconds=assignment.limits.start_seconds,
         silence_seconds=assignment.limits.silence_seconds,
+        transfer=measurer.subject(assignment),
+        transfer_required=wanted is not None and wanted.mode == "require",
+        transfer_seconds=wanted.limit_seconds if wanted is not None else 0.0,
     )
 
 
@@ -74,9 +82,11 @@ class Primary:
         self.role = desk.supervisor.view()
         saved = durable.load(self._path, persisted.GroupRecord)
         if saved is None:
-            self._group = machine.new(plan_of(assignment), now())
+            self._group = machine.new(plan_of(assignment), now(), instance=identity.instance_id)
         else:
-            self._group = persisted.restore(saved, identity.boot_id, self.role, now())
+            self._group = persisted.restore(
+                saved, identity.boot_id, self.role, now(), identity.instance_id
+            )
         self._saved = saved
 
     @property
@@ -90,7 +100,8 @@ class Primary:
 
     def prepared(self, assignment: Assignment) -> None:
         """This node's own steps are done for an assignment."""
-        self._feed(Prepared(plan_of(assignment)))
+        able = self._desk.able()
+        self._feed(Prepared(plan_of(assignment), able, assignment.takes_turns))
 
     def hear(self, beat: Heartbeat) -> Directive | None:
         """Take a heartbeat; None when the sender is no member."""
@@ -100,9 +111,12 @@ class Primary:
         self._feed(Heard(beat))
         return machine.directive(self._group)
 
-    def order(self, order: RestartOrder) -> None:
+    def order(self, order: RestartOrder | LeaveOrder) -> None:
         """End the life that the order names, where it is still this group's."""
-        self._feed(Ordered(order.pair, order.cause))
+        if isinstance(order, LeaveOrder):
+            self._feed(Left(order.pair, order.to))
+        else:
+            self._feed(Ordered(order.pair, order.cause, order.measure))
 
     def tick(self) -> None:
         """Look at the role, decide, act. Called a few times a second from one thread."""
@@ -111,12 +125,17 @@ class Primary:
             self._act(action)
             role = self._look()
             self._feed(Tick(role))
+        self._keep_measuring()
         self._keep_probing(role)
 
     def report(self) -> GroupReport:
         """The group for the status document."""
         made = group_report.report(self._group, now())
         return replace(made, kv_fault=self._desk.kv_fault())
+
+    def metrics(self) -> EngineMetrics | None:
+        """Of the engines, as far as they had to be asked in this life."""
+        return self._prober.metrics() if self._prober is not None else None
 
     def waiting_for(self) -> tuple[str, ...]:
         """Why the group has not been started yet."""
@@ -151,10 +170,22 @@ class Primary:
     def _act(self, action: Action) -> None:
         if isinstance(action, StartRole):
             log.info("generation %d: starting vLLM", action.pair.generation)
+            self._desk.use_backend(action.backend, action.backend_why)
             self._supervisor.start(action.pair)
+        elif isinstance(action, Measure):
+            self._desk.measure(action.token)
         else:
             log.info("stopping vLLM: %s", action.why)
             self._supervisor.stop()
+
+    def _keep_measuring(self) -> None:
+        going = self._group.measuring
+        if going is None:
+            self._desk.measure("")
+            return
+        token, outcome = self._desk.measured()
+        if going.own is None and token == going.token:
+            self._feed(Measured(token, outcome))
 
     def _keep_probing(self, role: RoleView) -> None:
         pair = self._group.pair
@@ -180,6 +211,7 @@ class Primary:
             ranks=self._group.plan.ranks,
             interval_seconds=a.probe.interval_seconds,
             timeout_seconds=a.probe.timeout_seconds,
+            apis=a.apis,
         )
 
 

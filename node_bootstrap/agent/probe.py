@@ -13,13 +13,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from node_bootstrap.agent import signs
 from node_bootstrap.agent.group import Probed
+from node_bootstrap.assignment import Api
 from node_bootstrap.status import ProbeReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from node_bootstrap.agent.protocol import Pair
+    from node_bootstrap.status import EngineMetrics
 
 STARTING_INTERVAL_SECONDS = 0.3
 STARTING_TIMEOUT_SECONDS = 30.0
@@ -28,6 +31,8 @@ BUSY_SECONDS = 120.0
 """For so long a rank may owe an answer while its engine makes tokens for others."""
 PROGRESS_SECONDS = 1.0
 """Over this time an engine under load shows that it makes tokens."""
+METRICS_SECONDS = 2.5
+"""An API server that is starved of the CPU takes its time for its counters, too."""
 TOO_MANY_REQUESTS = 429
 
 _TOKENS = re.compile(
@@ -37,7 +42,10 @@ _TOKENS = re.compile(
 
 @dataclass(frozen=True)
 class Target:
-    """Where and how the ranks of one life of the group are asked."""
+    """Where and how the ranks of one life of the group are asked.
+
+    apis: where there are several; else the one at `host` and `port` has all ranks.
+    """
 
     pair: Pair
     host: str
@@ -48,6 +56,12 @@ class Target:
     ranks: int
     interval_seconds: float
     timeout_seconds: float
+    apis: tuple[Api, ...] = ()
+
+    def of(self, rank: int) -> Api:
+        """The API that serves a rank."""
+        whole = Api(self.host, self.port, 0, self.ranks)
+        return next((a for a in self.apis if 0 <= rank - a.first_rank < a.ranks), whole)
 
 
 def generation_tokens(metrics: str) -> dict[int, float]:
@@ -67,10 +81,12 @@ def complete(target: Target, rank: int, timeout_seconds: float) -> str:
         ProbeError: an answer that is none.
     """
     body = {"model": target.model, "prompt": target.prompt, "max_tokens": 1, "temperature": 0}
-    headers = {"Content-Type": "application/json", "X-data-parallel-rank": str(rank)}
+    api = target.of(rank)
+    local = str(rank - api.first_rank)
+    headers = {"Content-Type": "application/json", "X-data-parallel-rank": local}
     if target.api_key:
         headers["Authorization"] = f"Bearer {target.api_key}"
-    connection = http.client.HTTPConnection(target.host, target.port, timeout=timeout_seconds)
+    connection = http.client.HTTPConnection(api.address, api.port, timeout=timeout_seconds)
     try:
         connection.request("POST", "/v1/completions", json.dumps(body), headers)
         answer = connection.getresponse()
@@ -105,6 +121,7 @@ class Prober:
         self.target = target
         self._tell = tell
         self._ready = ready
+        self._pages: dict[Api, EngineMetrics] = {}
         self._end = threading.Event()
         for rank in range(target.ranks):
             threading.Thread(
@@ -114,6 +131,10 @@ class Prober:
     def stop(self) -> None:
         """Ask no more; what is under way is no longer told."""
         self._end.set()
+
+    def metrics(self) -> EngineMetrics | None:
+        """What the engines' `/metrics` said when a rank last owed an answer."""
+        return signs.together(dict(self._pages).values())
 
     def _watch(self, rank: int) -> None:
         answered_at = time.monotonic()
@@ -158,8 +179,8 @@ class Prober:
 
     def _tokens(self, rank: int) -> float | None:
         """Tokens that this rank's engine has made; None when it doesn't say."""
-        target = self.target
-        connection = http.client.HTTPConnection(target.host, target.port, timeout=PROGRESS_SECONDS)
+        api = self.target.of(rank)
+        connection = http.client.HTTPConnection(api.address, api.port, timeout=METRICS_SECONDS)
         try:
             connection.request("GET", "/metrics")
             content = connection.getresponse().read().decode(errors="replace")
@@ -167,4 +188,5 @@ class Prober:
             return None
         finally:
             connection.close()
+        self._pages[api] = signs.metrics(content, time.time())
         return generation_tokens(content).get(rank)

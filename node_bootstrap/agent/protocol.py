@@ -63,7 +63,11 @@ class Heartbeat:
     revision: the revision that the member is prepared for; empty while its steps run.
     started: the last pair that its role was started for.
     acknowledged: generation of the last directive that it received.
-    kv_fault: why its KV doesn't move as planned; empty where it does.
+    kv_fault: why its KV or its experts' tokens don't move as planned; empty where they do.
+    backend, backend_why: the all2all backend that it can run, and why it is another than planned;
+        empty where the role needs no library.
+    measured: token of the last measured transfer that it is done with; transfer_faults: what was
+        not as planned in it, transfer_nics: that NCCL found here.
     """
 
     name: str
@@ -78,15 +82,27 @@ class Heartbeat:
     detail: str = ""
     log_tail: str = ""
     kv_fault: str = ""
+    backend: str = ""
+    backend_why: str = ""
+    measured: str = ""
+    transfer_faults: tuple[str, ...] = ()
+    transfer_nics: int | None = None
 
 
 @dataclass(frozen=True)
 class Directive:
-    """What the primary answers: the group's pair, and whether members run their role for it."""
+    """What the primary answers: the group's pair, and whether members run their role for it.
+
+    backend, backend_why: the all2all backend that all run; empty: as planned.
+    measure: token of the transfer that is measured now; empty: none is.
+    """
 
     revision: str
     generation: int
     run: bool
+    backend: str = ""
+    backend_why: str = ""
+    measure: str = ""
 
     @property
     def pair(self) -> Pair:
@@ -98,12 +114,14 @@ class Directive:
 class RestartOrder:
     """The gateway's word that a group must start anew: the life that it is about, and why.
 
-    A group that is past that life has done so already.
+    A group that is past that life has done so already. measure: the transfer between its nodes is
+    measured again on the way.
     """
 
     revision: str
     generation: int
     cause: str
+    measure: bool = False
 
     @property
     def pair(self) -> Pair:
@@ -112,10 +130,26 @@ class RestartOrder:
 
 
 @dataclass(frozen=True)
+class LeaveOrder:
+    """The gateway's leave: the life that it has taken out of use, and what may take over."""
+
+    revision: str
+    generation: int
+    to: str
+
+    @property
+    def pair(self) -> Pair:
+        """The life that may end."""
+        return Pair(self.revision, self.generation)
+
+
+@dataclass(frozen=True)
 class StartRole:
-    """Start the role for this pair."""
+    """Start the role for this pair, with this all2all backend; empty: as planned."""
 
     pair: Pair
+    backend: str = ""
+    backend_why: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,4 +159,11 @@ class StopRole:
     why: str
 
 
-Action = StartRole | StopRole
+@dataclass(frozen=True)
+class Measure:
+    """Take part in the measured transfer of this token."""
+
+    token: str
+
+
+Action = StartRole | StopRole | Measure

@@ -35,7 +35,7 @@ def essence(status: Status) -> Status:
             waiting_for=(),
             probes=tuple(replace(p, seconds=0.0, at=0.0) for p in group.probes),
         )
-    return replace(status, updated_at=0.0, group=group)
+    return replace(status, updated_at=0.0, group=group, signs=(), metrics=None)
 
 
 class Reporter:

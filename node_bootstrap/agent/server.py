@@ -7,16 +7,17 @@ import http.server
 import json
 import socketserver
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from node_bootstrap import jsondata
-from node_bootstrap.agent.protocol import Directive, Heartbeat, RestartOrder
+from node_bootstrap.agent.protocol import Directive, Heartbeat, LeaveOrder, RestartOrder
 from node_bootstrap.agent.reach import ReachOrder, reach
 from node_bootstrap.jsondata import ContractError
+from node_bootstrap.transfer.pair import MeasureOrder, MeasureReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 BODY_LIMIT_BYTES = 64 * 1024
 MEMBERS = "/v1/members/"
 RESTART = "/v1/group/restart"
+LEAVE = "/v1/group/leave"
 REACH = "/v1/reach"
+MEASURE = "/v1/measure"
+METRICS, MACHINE_METRICS = "/metrics", "/metrics/node"
+"""Of the agent and its group; of the machine under them."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +41,18 @@ class Answers:
     token: the stack's token; empty while it is not known, then nobody is let in.
     hear: a heartbeat; None when this node is no primary or the member is not of its group.
     group: the group; None when this node is no primary.
-    order: end a life of the group; False when this node is no primary.
+    order: end a life of the group, or let it end; False when this node is no primary.
+    machine: metrics of the machine.
+    measure: take part in a measured transfer with a node of another group.
     """
 
     token: Callable[[], str]
     hear: Callable[[Heartbeat], Directive | None]
     group: Callable[[], GroupReport | None]
     registry: CollectorRegistry
-    order: Callable[[RestartOrder], bool]
+    order: Callable[[RestartOrder | LeaveOrder], bool]
+    machine: CollectorRegistry = field(default_factory=CollectorRegistry)
+    measure: Callable[[MeasureOrder], MeasureReport] = lambda _: MeasureReport("", ready=False)
 
 
 class AgentServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
@@ -75,8 +84,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         answers = self.server.answers
         if self.path == "/healthz":
             self._send(HTTPStatus.OK, b"ok\n", "text/plain")
-        elif self.path == "/metrics":
-            self._send(HTTPStatus.OK, generate_latest(answers.registry), CONTENT_TYPE_LATEST)
+        elif self.path in (METRICS, MACHINE_METRICS):
+            told = answers.registry if self.path == METRICS else answers.machine
+            self._send(HTTPStatus.OK, generate_latest(told), CONTENT_TYPE_LATEST)
         elif self.path == "/v1/group" and self._allowed():
             group = answers.group()
             if group is None:
@@ -87,7 +97,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.NOT_FOUND, f"no such path: {self.path}")
 
     def do_POST(self) -> None:
-        if not self.path.startswith((MEMBERS, RESTART, REACH)):
+        if not self.path.startswith((MEMBERS, RESTART, LEAVE, REACH, MEASURE)):
             self._refuse(HTTPStatus.NOT_FOUND, f"no such path: {self.path}")
             return
         if not self._allowed():
@@ -99,9 +109,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(length))
         try:
             if self.path == RESTART:
-                self._restart(jsondata.from_json(RestartOrder, body))
+                self._order(jsondata.from_json(RestartOrder, body))
+            elif self.path == LEAVE:
+                self._order(jsondata.from_json(LeaveOrder, body))
             elif self.path == REACH:
                 self._json(jsondata.to_json(reach(jsondata.from_json(ReachOrder, body))))
+            elif self.path == MEASURE:
+                order = jsondata.from_json(MeasureOrder, body)
+                self._json(jsondata.to_json(self.server.answers.measure(order)))
             else:
                 self._hear(jsondata.from_json(Heartbeat, body))
         except ContractError as error:
@@ -113,9 +128,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if answer is None:
             self._refuse(HTTPStatus.NOT_FOUND, f"{name} is no member of a group held here")
         else:
-            self._json(jsondata.to_json(answer))
+            self._json(jsondata.to_json(answer, without_defaults=True))
 
-    def _restart(self, order: RestartOrder) -> None:
+    def _order(self, order: RestartOrder | LeaveOrder) -> None:
         if self.server.answers.order(order):
             self._json(jsondata.to_json(order))
         else:

@@ -1,10 +1,13 @@
-"""What KV moves over, by NIXL's and UCX's own words, and whether that is what was planned. Pure."""
+"""What KV and tokens move over, by the role's own words, and whether that is as planned. Pure."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from node_bootstrap.agent import logs
 
 if TYPE_CHECKING:
     from node_bootstrap.assignment import KvTransfer
@@ -14,6 +17,7 @@ _ENDPOINT = re.compile(r"UCX\s+INFO\s+\S+ (?P<to>self|intra-node|inter-node) cfg
 _RMA_LANES = re.compile(r"\brma\w*\((?P<names>[^)]*)\)")
 """Blocks are read with remote memory access, or its emulation over messages (rma_am)."""
 OVER_TCP = "tcp/"
+ALL2ALL_VARIABLE = "VLLM_ALL2ALL_BACKEND"
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,23 @@ def fault(planned: KvTransfer, said: KvWords) -> str:
         if other:
             return f"UCX moves KV over {', '.join(other)}; {plan}"
     return ""
+
+
+def manager_fault(argv: Sequence[str], env: Mapping[str, str], said: str | None) -> str:
+    """Why vLLM's all2all manager is not the one that it was started with; empty where it is.
+
+    Args:
+        argv: vLLM was started with it.
+        env: as well; releases up to 0.13 take the backend from there.
+        said: the backend by vLLM's log; None where it said nothing of it yet.
+    """
+    words = list(argv)
+    flag = "--all2all-backend"
+    asked = words[words.index(flag) + 1] if flag in words[:-1] else env.get(ALL2ALL_VARIABLE, "")
+    # A manager that this program has no name for is told in the status, and not judged.
+    if not asked or said is None or said not in logs.BACKENDS or said == asked:
+        return ""
+    return f"vLLM exchanges tokens with {said}, it was started with {asked}"
 
 
 def _sorted(*parts: tuple[str, ...]) -> tuple[str, ...]:

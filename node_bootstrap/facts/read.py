@@ -13,11 +13,14 @@ Run = Callable[[Sequence[str]], str]
 """Runs a command to its end and gives what it wrote; CommandError when it can't or fails."""
 
 TIMEOUT_SECONDS = 60
+LONGER_SECONDS = {"dcgmi": 600}
+"""A diagnosis of level 2 loads eight GPUs for minutes."""
 
 
 def run(command: Sequence[str]) -> str:
     """The runner, as the facts use it."""
-    return runner.run(command, timeout_seconds=TIMEOUT_SECONDS)
+    limit = LONGER_SECONDS.get(command[0], TIMEOUT_SECONDS)
+    return runner.run(command, timeout_seconds=limit)
 
 
 def read(command: Sequence[str], parse: Callable[[str], T | Unknown], run: Run) -> T | Unknown:

@@ -1,4 +1,4 @@
-"""Answers the front's question whether a request may pass, and where it goes.
+"""Answers the front's question whether a request may pass, and makes it wait for a router.
 
 Caddy asks for each request of the API, over a Unix socket that systemd holds: it stays open while
 this program is restarted. Standard library alone; the agent puts this file on the gateway.
@@ -9,25 +9,29 @@ comes, changes and goes without a restart.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import hmac
-import http.server
 import json
 import os
 import socket
-import socketserver
 import sys
-import threading
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 RETRY_SECONDS = 5
 SYSTEMD_FIRST_FD = 3
 PERIOD_SECONDS = 60.0
 WAIT_STEP_SECONDS = 0.1
+CONNECT_SECONDS = 1.0
+BLANK = b"\r\n\r\n"
+HEAD_BYTES = 2 << 20
+"""Of a question: more than the front lets a request's headers have."""
 
 
 @dataclass(frozen=True)
@@ -116,26 +120,24 @@ class Watched:
     def __init__(self, path: str, parse: Any, empty: Any) -> None:
         self._path, self._parse = path, parse
         self._value, self._mark = empty, ()
-        self._lock = threading.Lock()
 
     def value(self) -> Any:
         """What the file says now."""
         try:
             about = os.stat(self._path)  # noqa: PTH116 - pathlib takes 20 ms to import
             mark = (about.st_mtime_ns, about.st_ino, about.st_size)
+            if mark == self._mark:
+                return self._value
+            with open(self._path, encoding="utf-8") as file:  # noqa: PTH123
+                text = file.read()
         except OSError:
-            return self._value
-        with self._lock:
-            if mark != self._mark:
-                try:
-                    with open(self._path, encoding="utf-8") as file:  # noqa: PTH123
-                        self._value = self._parse(file.read())
-                except OSError:
-                    return self._value  # being replaced; looked at again next time
-                except (ValueError, KeyError, TypeError) as error:
-                    print(f"{self._path}: {error}; the last one stays in force", file=sys.stderr)
-                self._mark = mark
-            return self._value
+            return self._value  # being replaced; looked at again next time
+        try:
+            self._value = self._parse(text)
+        except (ValueError, KeyError, TypeError) as error:
+            print(f"{self._path}: {error}; the last one stays in force", file=sys.stderr)
+        self._mark = mark
+        return self._value
 
 
 @dataclass
@@ -148,20 +150,18 @@ class Desk:
     counts: Counter[tuple[str, int]] = field(default_factory=Counter)
     _recent: dict[str, deque[float]] = field(default_factory=dict)
     _waiting: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def judge(self, authorization: str, length: int = 0) -> tuple[Verdict, str]:
-        """Whether a request with this header and length may pass, and to which router.
+    async def judge(self, authorization: str, length: int = 0) -> Verdict:
+        """Whether a request with this header and length may pass.
 
         It waits where no router takes requests: here, before its body is read, so that nothing of
         it is lost and nothing is sent twice.
         """
-        verdict, upstream = self._judge(authorization, length), ""
+        verdict = self._judge(authorization, length)
         if verdict.status == 200:
-            verdict, upstream = self._wait(verdict)
-        with self._lock:
-            self.counts[verdict.name, verdict.status] += 1
-        return verdict, upstream
+            verdict = await self._wait(verdict)
+        self.counts[verdict.name, verdict.status] += 1
+        return verdict
 
     def _judge(self, authorization: str, length: int) -> Verdict:
         keys: Keys = self.keys.value()
@@ -183,8 +183,7 @@ class Desk:
         if length > most:
             text = f"The request is larger than {most} bytes."
             return Verdict(413, key.name, text, "invalid_request_error", "request_too_large")
-        with self._lock:
-            return self._too_many(key, now) or Verdict(200, key.name)
+        return self._too_many(key, now) or Verdict(200, key.name)
 
     def _too_many(self, key: Key, now: float) -> Verdict | None:
         if key.requests_per_minute is None:
@@ -199,26 +198,26 @@ class Desk:
         text = f"Rate limit reached: {key.requests_per_minute} requests per minute for this key."
         return Verdict(429, key.name, text, "rate_limit_error", "rate_limit_exceeded", after)
 
-    def _wait(self, passed: Verdict) -> tuple[Verdict, str]:
-        """The router that takes the request; a refusal where too many wait, or too long."""
+    async def _wait(self, passed: Verdict) -> Verdict:
+        """The same once a router takes requests; a refusal where too many wait, or too long."""
         route: Route = self.route.value()
-        if route.open and listens(route.upstream):
-            return passed, route.upstream
-        with self._lock:
-            if self._waiting >= route.waiting:
-                return _unavailable(passed.name, "too many requests wait already"), ""
-            self._waiting += 1
+        if await self._open(route):
+            return passed
+        if self._waiting >= route.waiting:
+            return _unavailable(passed.name, "too many requests wait already")
+        self._waiting += 1
         try:
             end = time.monotonic() + route.wait_seconds
             while time.monotonic() < end:
-                time.sleep(WAIT_STEP_SECONDS)
-                route = self.route.value()
-                if route.open and listens(route.upstream):
-                    return passed, route.upstream
-            return _unavailable(passed.name, f"none came in {route.wait_seconds:g} s"), ""
+                await asyncio.sleep(WAIT_STEP_SECONDS)
+                if await self._open(self.route.value()):
+                    return passed
+            return _unavailable(passed.name, f"none came in {route.wait_seconds:g} s")
         finally:
-            with self._lock:
-                self._waiting -= 1
+            self._waiting -= 1
+
+    async def _open(self, route: Route) -> bool:
+        return route.open and await listens(route.upstream)
 
     def metrics(self) -> str:
         """Requests by key and verdict, as Prometheus reads it."""
@@ -226,22 +225,22 @@ class Desk:
             "# HELP moe_desk_requests_total Requests by key and status of the verdict",
             "# TYPE moe_desk_requests_total counter",
         ]
-        with self._lock:
-            counts = sorted(self.counts.items())
         lines += [
             f'moe_desk_requests_total{{key="{name}",status="{status}"}} {count}'
-            for (name, status), count in counts
+            for (name, status), count in sorted(self.counts.items())
         ]
         return "\n".join(lines) + "\n"
 
 
-def listens(address: str) -> bool:
+async def listens(address: str) -> bool:
     """Whether a router is there: one that was killed is back within seconds."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), 1.0).close()
-    except OSError:
+        connecting = asyncio.open_connection(host, int(port))
+        _, writer = await asyncio.wait_for(connecting, CONNECT_SECONDS)
+    except (OSError, TimeoutError):
         return False
+    writer.close()
     return True
 
 
@@ -271,80 +270,73 @@ def error_document(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """One question of the front."""
+@dataclass(frozen=True)
+class Answer:
+    """What goes back to the front."""
 
-    protocol_version = "HTTP/1.1"
-    server_version, sys_version = "moe-desk", ""
-    desk: Desk
+    status: int
+    content: bytes
+    kind: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
 
-    def do_GET(self) -> None:
-        """Check a request, or tell how it is here."""
-        if self.path == "/check":
-            self._check()
-        elif self.path == "/health":
-            ready = self.desk.route.value().open
-            self._send(200 if ready else 503, {"ready": ready}, {})
-        elif self.path == "/metrics":
-            self._write(200, self.desk.metrics().encode(), "text/plain; version=0.0.4", {})
-        else:
-            self._send(404, {"error": f"no such path: {self.path}"}, {})
+    def bytes(self) -> bytes:
+        """For the wire."""
+        lines = [
+            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}",
+            f"Content-Type: {self.kind}",
+            f"Content-Length: {len(self.content)}",
+            *(f"{name}: {value}" for name, value in self.headers),
+        ]
+        return "\r\n".join(lines).encode("latin-1") + BLANK + self.content
 
-    def _check(self) -> None:
-        length = self.headers.get("X-Moe-Length", "")
+
+async def answer(desk: Desk, path: str, headers: dict[str, str]) -> Answer:
+    """To one question: check a request, or tell how it is here."""
+    if path == "/check":
+        length = headers.get("x-moe-length", "")
         size = int(length) if length.isdecimal() else 0
-        verdict, upstream = self.desk.judge(self.headers.get("Authorization", ""), size)
-        headers = {"X-Moe-Key": verdict.name} if verdict.name else {}
-        if verdict.status == 200:
-            self._send(200, {}, {**headers, "X-Moe-Upstream": upstream})
-            return
-        if verdict.retry_after is not None:
-            headers["Retry-After"] = str(verdict.retry_after)
-        if verdict.status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
-        self._send(verdict.status, error_document(verdict), headers)
-
-    def _send(self, status: int, document: dict[str, Any], headers: dict[str, str]) -> None:
-        self._write(status, json.dumps(document).encode(), "application/json", headers)
-
-    def _write(self, status: int, content: bytes, kind: str, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def address_string(self) -> str:
-        """A Unix socket has no address."""
-        return "front"
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-        """The front's access log has every request, with the name of its key."""
+        return told(await desk.judge(headers.get("authorization", ""), size))
+    if path == "/health":
+        ready = desk.route.value().open
+        return Answer(200 if ready else 503, json.dumps({"ready": ready}).encode())
+    if path == "/metrics":
+        return Answer(200, desk.metrics().encode(), "text/plain; version=0.0.4")
+    return Answer(404, json.dumps({"error": f"no such path: {path}"}).encode())
 
 
-class Server(socketserver.ThreadingMixIn, socketserver.BaseServer):
-    """Serves on a socket that is open already: systemd's."""
+def told(verdict: Verdict) -> Answer:
+    """A verdict as HTTP says it."""
+    headers = [("X-Moe-Key", verdict.name)] if verdict.name else []
+    if verdict.status == 200:
+        return Answer(200, b"{}", headers=tuple(headers))
+    if verdict.retry_after is not None:
+        headers.append(("Retry-After", str(verdict.retry_after)))
+    if verdict.status == 401:
+        headers.append(("WWW-Authenticate", "Bearer"))
+    content = json.dumps(error_document(verdict)).encode()
+    return Answer(verdict.status, content, headers=tuple(headers))
 
-    daemon_threads = True
 
-    def __init__(self, listener: socket.socket, desk: Desk) -> None:
-        super().__init__("", type("BoundHandler", (Handler,), {"desk": desk}))
-        self.socket = listener
+async def converse(desk: Desk, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One connection of the front, which asks many questions on it; none has a body."""
+    with contextlib.suppress(OSError, EOFError, asyncio.LimitOverrunError):
+        while True:
+            line, *rest = (await reader.readuntil(BLANK)).decode("latin-1").split("\r\n")
+            headers = {n.lower(): v.strip() for n, _, v in (one.partition(":") for one in rest)}
+            path = line.partition(" ")[2].partition(" ")[0]
+            writer.write((await answer(desk, path, headers)).bytes())
+            await writer.drain()
+    writer.close()
 
-    def fileno(self) -> int:
-        """Of the listening socket."""
-        return self.socket.fileno()
 
-    def get_request(self) -> tuple[socket.socket, str]:
-        """The next connection."""
-        connection, _ = self.socket.accept()
-        return connection, "front"
+async def serve(listener: socket.socket, desk: Desk) -> None:
+    """Answer until it is cancelled, on a socket that is open already: systemd's."""
 
-    def shutdown_request(self, request: Any) -> None:
-        """Close a connection."""
-        request.close()
+    async def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await converse(desk, reader, writer)
+
+    server = await asyncio.start_server(begin, sock=listener, limit=HEAD_BYTES)
+    await server.serve_forever()
 
 
 def main(argv: list[str]) -> int:
@@ -355,7 +347,7 @@ def main(argv: list[str]) -> int:
     desk = Desk(Watched(argv[0], parse_keys, Keys()), Watched(argv[1], parse_route, Route()))
     listener = socket.socket(fileno=SYSTEMD_FIRST_FD)
     print(f"desk open since {datetime.now(UTC).isoformat(timespec='seconds')}")
-    Server(listener, desk).serve_forever()
+    asyncio.run(serve(listener, desk))
     return 0
 
 

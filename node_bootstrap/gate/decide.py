@@ -46,7 +46,8 @@ def escalate(action: HardwareAction, attempts: Attempts, boot_id: str) -> Hardwa
     """
     if action == "RESET" and attempts.reset_in_boot == boot_id:
         action = "REBOOT"
-    if action == "REBOOT" and attempts.rebooted_from_boot:
+    # The same boot: the reboot is still on its way down, or was never begun.
+    if action == "REBOOT" and attempts.rebooted_from_boot not in ("", boot_id):
         action = "ISOLATE"
     return action
 

@@ -108,7 +108,10 @@ def fabric(wanted: Hardware, seen: Observation) -> Iterator[Finding]:
     """NVSwitch types: the fabric manager runs, is of the driver's version, all are registered."""
     if seen.fabric_unit is None:
         return
-    if isinstance(seen.fabric_unit, Unknown) or seen.fabric_unit.load == "not-found":
+    if isinstance(seen.fabric_unit, Unknown):
+        what = f"can't be asked for: {seen.fabric_unit.unknown}"
+        yield Finding("fabric_manager", "ISOLATE", FABRIC_MANAGER, what)
+    elif seen.fabric_unit.load == "not-found":
         yield Finding("fabric_manager", "ISOLATE", FABRIC_MANAGER, "not installed: another AMI")
     elif not seen.fabric_unit.runs:
         what = f"is {seen.fabric_unit.active} ({seen.fabric_unit.result}): CUDA gives error 802"
@@ -124,7 +127,11 @@ def fabric(wanted: Hardware, seen: Observation) -> Iterator[Finding]:
 
 def _fabric_version(seen: Observation) -> Iterator[Finding]:
     have = seen.fabric_version
-    if have is None or isinstance(have, Unknown) or isinstance(seen.gpus, Unknown):
+    if have is None or isinstance(seen.gpus, Unknown):
+        return
+    if isinstance(have, Unknown):
+        what = f"its version is unknown, it has to be the driver's: {have.unknown}"
+        yield Finding("fabric_manager", "MONITOR", FABRIC_MANAGER, what)
         return
     drivers = {gpu.driver for gpu in seen.gpus.gpus}
     if have.version not in drivers:
@@ -142,7 +149,10 @@ def nvlink(wanted: Hardware, seen: Observation) -> Iterator[Finding]:
         pairs = seen.topology.without_nvlink
         what = f"{len(pairs)} pairs of GPUs without NVLink, the first {pairs[0]}"
         yield Finding("nvlink", "REBOOT", "", what)
-    if seen.links is not None and not isinstance(seen.links, Unknown):
+    if isinstance(seen.links, Unknown):
+        what = f"whether all NVLinks are active is unknown: {seen.links.unknown}"
+        yield Finding("nvlink", "MONITOR", "", what)
+    elif seen.links is not None:
         for links in seen.links.gpus:
             if links.inactive:
                 what = f"GPU {links.gpu}: {links.inactive} NVLinks are inactive"
@@ -183,7 +193,13 @@ def nic_distance(wanted: Hardware, seen: Observation) -> Iterator[Finding]:
     """Each GPU has a network card under its own PCIe switch, where there are enough cards."""
     if wanted.efa_devices < wanted.gpu_count:
         return
-    if seen.topology is None or isinstance(seen.topology, Unknown) or not seen.topology.near:
+    if seen.topology is None:
+        return
+    if isinstance(seen.topology, Unknown) or not seen.topology.near:
+        shown = "nvidia-smi topo -m has no network cards"
+        why = seen.topology.unknown if isinstance(seen.topology, Unknown) else shown
+        what = f"whether each GPU has a network card under its PCIe switch is unknown: {why}"
+        yield Finding("nic_distance", "MONITOR", "", what)
         return
     for gpu in seen.topology.gpus:
         best = {near.distance for near in seen.topology.near if near.gpu == gpu}

@@ -20,6 +20,7 @@ CADDY_METRICS_PORT = 2020
 PROMETHEUS_PORT = 9090
 
 DESK_SOCKET = "/run/moe-desk/desk.sock"
+RELAY_SOCKET = "/run/moe-relay/relay.sock"
 DESK_USER, ROUTER_USER, CADDY_USER, PROMETHEUS_USER = (
     "moe-desk",
     "moe-router",
@@ -30,6 +31,7 @@ CADDY_STORAGE = "/var/lib/moe-caddy"
 """Certificates and the gateway's own authority."""
 
 DESK, DESK_LISTENER = "moe-desk.service", "moe-desk.socket"
+RELAY, RELAY_LISTENER = "moe-relay.service", "moe-relay.socket"
 CADDY, PROMETHEUS = "moe-caddy.service", "moe-prometheus.service"
 
 
@@ -65,6 +67,11 @@ class Files:
         return self.etc / "prometheus.yml"
 
     @property
+    def router_targets(self) -> Path:
+        """Routers that run, to be scraped; Prometheus reads it anew when it changes."""
+        return self.etc / "router-targets.json"
+
+    @property
     def keys(self) -> Path:
         """Digests of the keys; the desk reads it anew when it changes."""
         return self.etc / "keys.json"
@@ -87,6 +94,11 @@ class Files:
     def desk(self) -> Path:
         """The desk's program."""
         return self.places.root / "opt/moe/gateway/desk.py"
+
+    @property
+    def relay(self) -> Path:
+        """The relay's program."""
+        return self.places.root / "opt/moe/gateway/relay.py"
 
     @property
     def probe_key(self) -> Path:

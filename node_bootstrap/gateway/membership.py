@@ -35,6 +35,9 @@ class GroupView:
     life: what its primary runs; None while it was never heard. fault: why it can't be used, one
     sentence; empty where every rank answers. restart_with_peer: a decode group that must not meet
     a second life of a prefill group. heard_at: monotonic seconds of this gateway.
+    wants: the revision that it is prepared for and waits for leave to take up.
+    begun_at: when this life was begun, in seconds since the epoch as its primary counts them.
+    answered: whether its agent did when it was asked last.
     """
 
     name: str
@@ -43,6 +46,9 @@ class GroupView:
     fault: str
     heard_at: float
     restart_with_peer: bool = False
+    wants: str = ""
+    begun_at: float = 0.0
+    answered: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,9 @@ def view(
     faults += [f"{m.name}: {m.kv_fault}" for m in report.members if m.kv_fault]
     if report.phase != "ready":
         faults.insert(0, f"{report.phase}, generation {report.generation}")
-    return GroupView(name, role, life, "; ".join(faults), heard_at, restart_with_peer)
+    fault = "; ".join(faults)
+    begun_at = report.restarts[-1].noticed_at if report.restarts else 0.0
+    return GroupView(name, role, life, fault, heard_at, restart_with_peer, report.wants, begun_at)
 
 
 def decide(
@@ -117,7 +125,7 @@ def decide(
     reasons = []
     alive: dict[Role, list[GroupView]] = {"serve": [], "prefill": [], "decode": []}
     for group in views:
-        if why := _unusable(group, now, silence_seconds):
+        if why := unusable(group, now, silence_seconds) or _suspected(group, proofs):
             reasons.append(f"{group.name}: {why}")
         else:
             alive[group.role].append(group)
@@ -145,15 +153,15 @@ def to_probe(
     silence_seconds: float,
 ) -> tuple[tuple[str, str], ...]:
     """Pairs to try now, the most urgent first: never tried, failed a while ago, proven long ago."""
-    usable = [g for g in views if not _unusable(g, now, silence_seconds)]
+    usable = [g for g in views if not unusable(g, now, silence_seconds)]
     due: list[tuple[int, float, tuple[str, str]]] = []
     for prefill in (g for g in usable if g.role == "prefill"):
         for decode in (g for g in usable if g.role == "decode"):
             proof = proofs.get((prefill.name, decode.name))
-            if _met_an_earlier_life(prefill, decode, proof):
+            if met_an_earlier_life(prefill, decode, proof):
                 continue
             pair = (prefill.name, decode.name)
-            if proof is None or not _of_these_lives(prefill, decode, proof):
+            if proof is None or not of_these_lives(prefill, decode, proof):
                 due.append((0, 0.0, pair))
             elif not proof.ok and now - proof.at >= RETRY_SECONDS:
                 due.append((1, proof.at, pair))
@@ -174,14 +182,15 @@ def restarts_due(
     Those without use go at once; of those that serve one at a time, and only while another serves
     or none is on its way: requests have a decode group to go to wherever there are two.
     """
-    decodes = [group for group in views if group.role == "decode"]
-    alive = [group for group in decodes if not _unusable(group, now, silence_seconds)]
+    # One that waits to take up another revision starts anew when its turn comes.
+    decodes = [group for group in views if group.role == "decode" and not group.wants]
+    alive = [group for group in decodes if not unusable(group, now, silence_seconds)]
     due = [
         _restart(prefill, decode)
         for decode in alive
         for prefill in views
         if prefill.role == "prefill"
-        and _met_an_earlier_life(prefill, decode, proofs.get((prefill.name, decode.name)))
+        and met_an_earlier_life(prefill, decode, proofs.get((prefill.name, decode.name)))
     ]
     due = list({restart.decode: restart for restart in reversed(due)}.values())[::-1]
     idle = tuple(restart for restart in due if restart.decode not in membership.decode)
@@ -202,30 +211,51 @@ def _restart(prefill: GroupView, decode: GroupView) -> Restart:
     return Restart(decode.name, decode.life or Life("", 0), cause)
 
 
-def _unusable(group: GroupView, now: float, silence_seconds: float) -> str:
+def unusable(group: GroupView, now: float, silence_seconds: float) -> str:
+    """Why a group can't be used, by its own word; empty where it can."""
     if group.life is None:
         return "was never heard of"
-    if now - group.heard_at > silence_seconds:
+    if silent(group, now, silence_seconds):
         return f"has not been heard of for more than {silence_seconds:g} s"
     return group.fault
+
+
+def silent(group: GroupView, now: float, silence_seconds: float) -> bool:
+    """Whether a group that was heard of is heard no more."""
+    return group.life is not None and now - group.heard_at > silence_seconds
+
+
+def _suspected(group: GroupView, proofs: Mapping[tuple[str, str], Proof]) -> str:
+    """Why a group goes before its silence is long enough; empty where it may stay.
+
+    Of a pair that fails one group has to go: it is the one whose agent doesn't answer either.
+    """
+    if group.answered or group.life is None:
+        return ""
+    for proof in proofs.values():
+        lives = {proof.prefill: proof.prefill_life, proof.decode: proof.decode_life}
+        if proof.reason and lives.get(group.name) == group.life:
+            return "its agent doesn't answer, and a completion through it failed"
+    return ""
 
 
 def _unproven(
     prefill: GroupView, decode: GroupView, proofs: Mapping[tuple[str, str], Proof]
 ) -> str:
     proof = proofs.get((prefill.name, decode.name))
-    if _met_an_earlier_life(prefill, decode, proof):
+    if met_an_earlier_life(prefill, decode, proof):
         return f"{decode.name} must start anew first: it knows an earlier life of {prefill.name}"
-    if proof is None or not _of_these_lives(prefill, decode, proof):
+    if proof is None or not of_these_lives(prefill, decode, proof):
         return "no completion went through this pair yet"
     return proof.reason
 
 
-def _of_these_lives(prefill: GroupView, decode: GroupView, proof: Proof) -> bool:
+def of_these_lives(prefill: GroupView, decode: GroupView, proof: Proof) -> bool:
+    """Whether a trial is about the present lives of both groups."""
     return proof.prefill_life == prefill.life and proof.decode_life == decode.life
 
 
-def _met_an_earlier_life(prefill: GroupView, decode: GroupView, proof: Proof | None) -> bool:
+def met_an_earlier_life(prefill: GroupView, decode: GroupView, proof: Proof | None) -> bool:
     """Whether a decode group that must not has spoken with a life of prefill that is over."""
     return (
         decode.restart_with_peer

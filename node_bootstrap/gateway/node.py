@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from node_bootstrap import durable
+from node_bootstrap.agent import logs
 from node_bootstrap.agent.protocol import RoleView
-from node_bootstrap.gateway import front, layout, render, routers
+from node_bootstrap.gateway import front, layout, render, routers, stalls
 from node_bootstrap.gateway.layout import SLOTS, Files, router_unit
 from node_bootstrap.gateway.routers import Lineup, Open, Remove, Routers, SlotLook, Start
 from node_bootstrap.gateway.step import probe_key
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from node_bootstrap.assignment import Assignment, Gateway
     from node_bootstrap.gateway.layout import Slot
     from node_bootstrap.gateway.routers import Action
-    from node_bootstrap.gateway.units import Units
+    from node_bootstrap.gateway.units import Look, Units
+    from node_bootstrap.leaving import Leaving
     from node_bootstrap.places import Places
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ CHANGES_KEPT = 50
 UNITS = (
     layout.DESK_LISTENER,
     layout.DESK,
+    layout.RELAY_LISTENER,
+    layout.RELAY,
     layout.CADDY,
     layout.PROMETHEUS,
     *(router_unit(slot) for slot in SLOTS),
@@ -47,12 +51,14 @@ class Lent:
     """What the agent lends; all may be called from any thread.
 
     publish: put a text into the stack's bucket; StoreError when that fails.
+    leaving: groups to let go of, as the bucket says; StoreError when it can't be read.
     """
 
     token: Callable[[], str]
     secret: Callable[[str], str]
     publish: Callable[[str, str], None]
     wake: Callable[[], None]
+    leaving: Callable[[], Leaving | None]
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,15 @@ class _Asked:
     since: float = 0.0
 
 
+class HungError(Exception):
+    """A thread of this agent doesn't come round any more: only another agent helps."""
+
+
 class GatewayNode:
-    """Stands where a primary or a headless node has its part in a group."""
+    """Stands where a primary or a headless node has its part in a group.
+
+    fault: what of the gateway itself is down, and what to do; None where all runs.
+    """
 
     fault: Fault | None = None
 
@@ -79,14 +92,24 @@ class GatewayNode:
         self._held = self._routers.restore()
         self._prepared: Assignment | None = None
         self._looked_at = 0.0
-        self._states: dict[str, str] = {}
+        self._looks: dict[str, Look] = {}
+        self._seen: dict[str, stalls.Seen] = {}
+        self._started: dict[str, float] = {}
         self._changes: tuple[Change, ...] = ()
-        self._asked = _Asked(since=time.time())
+        self._asked, self._asked_at = _Asked(since=time.time()), time.monotonic()
         self._certificate = ""
+        self._scraped: frozenset[str] | None = None
         self._end = threading.Event()
         state = places.state
+        key = lambda: lent.secret("OPENAI_API_KEY")  # noqa: E731 - one line says it all
         self._watch = Watch(
-            assignment, lent.token, lambda: lent.secret("OPENAI_API_KEY"), state, lent.wake
+            assignment,
+            lent.token,
+            key,
+            state,
+            lent.wake,
+            routed=self._routed,
+            leaving=lent.leaving,
         )
 
     def assign(self, assignment: Assignment) -> None:
@@ -100,38 +123,47 @@ class GatewayNode:
         if first:
             if (active := self._held.active) is not None:
                 self._route(Open(active, active))  # in this agent's own form
+            self._watch.came_round_at = self._asked_at = time.monotonic()
             self._watch.start()
             threading.Thread(target=self._ask_on, name="front", daemon=True).start()
         self._watch.assign(assignment)
 
     def tick(self) -> None:
-        """Look at groups and routers, decide, act. Called a few times a second from one thread."""
+        """Look at groups and routers, decide, act. Called a few times a second from one thread.
+
+        HungError where a thread of this agent hangs.
+        """
         if self._prepared is None or time.monotonic() - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = time.monotonic()
-        self._states = self._units.states(UNITS)
+        rounds = {"the look at the groups": self._watch.came_round_at, "the proof": self._asked_at}
+        if hung := stalls.hung(rounds, self._looked_at):
+            raise HungError(f"{hung}: this agent ends, systemd starts another")
+        self._looks = self._units.looks(UNITS)
+        self._judge(self._looked_at)
         if not self._watch.view().groups:
             return  # a new agent: what the routers have stands until the groups were asked
         looks: dict[Slot, SlotLook] = {slot: self._look(slot) for slot in SLOTS}
         before = self._held
         wanted = self._wanted()
         self._held, actions = routers.advance(before, wanted, looks, time.monotonic())
-        if self._held != before:
-            durable.save(self._files.routers, _Saved.of(self._held))
+        self._have_scraped()
         for action in actions:
             self._act(action)
+        # Saved last: an agent that dies in between does the same again, which changes nothing.
+        if self._held != before:
+            durable.save(self._files.routers, _Saved.of(self._held))
 
     def report(self) -> GatewayReport:
         """The gateway for the status document."""
         seen, asked = self._watch.view(), self._asked
-        active = self._held.active
-        routed = self._held.lineups[active].groups if active is not None else ()
+        routed = self._routed()
         return GatewayReport(
-            serving=not asked.why and active is not None,
+            serving=not asked.why and self._held.active is not None,
             since=asked.since,
             why=asked.why,
             groups=tuple(replace(g, routed=g.name in routed) for g in seen.groups),
-            units=dict(self._states),
+            units={unit: look.state for unit, look in self._looks.items()},
             pairs=seen.pairs,
             changes=self._changes,
             certificate=self._certificate,
@@ -141,6 +173,10 @@ class GatewayNode:
         """Ask no more; everything goes on."""
         self._end.set()
         self._watch.close()
+
+    def _routed(self) -> tuple[str, ...]:
+        held = self._held
+        return held.lineups[held.active].groups if held.active is not None else ()
 
     @property
     def _gateway(self) -> Gateway:
@@ -163,15 +199,35 @@ class GatewayNode:
         )
 
     def _look(self, slot: Slot) -> SlotLook:
-        state = self._states.get(router_unit(slot), "inactive")
+        look = self._looks.get(router_unit(slot))
+        state = look.state if look else "inactive"
         up = state == "active"
         return SlotLook(state, up and front.ready(("127.0.0.1", layout.ROUTER_PORTS[slot])))
+
+    def _judge(self, now: float) -> None:
+        """Tell what of the gateway itself is down; start what systemd has given up."""
+        self._seen = stalls.look(self._seen, stalls.needed(self._held.active), self._looks, now)
+        downs = stalls.down(self._seen, now)
+        what = stalls.words(downs, self._seen)
+        if what != (self.fault.what if self.fault else ""):
+            self.fault = self._fault(what, downs, now) if what else None
+            log.warning("%s", what or "every unit of the gateway runs again")
+        for unit in stalls.to_start(downs, self._looks, self._started, now):
+            self._started[unit] = now
+            if self._looks[unit].state == "failed":  # else systemd may not know it any more
+                self._units.act("reset-failed", unit)
+            self._units.act("start", unit, wait=False)
+
+    def _fault(self, what: str, downs: dict[str, float], now: float) -> Fault:
+        tails = "\n".join(f"{unit}:\n{self._units.log(unit)}" for unit in sorted(downs))
+        secret = self._lent.secret("OPENAI_API_KEY")
+        since = time.time() - (now - min(downs.values()))
+        return Fault(round(since, 1), what, 0, logs.redact(tails, (secret,)))
 
     def _act(self, action: Action) -> None:
         log.info("%s", action)
         if isinstance(action, Start):
-            text = render.workers(self._gateway, action.lineup.groups, action.slot)
-            durable.write(self._files.router_workers(action.slot), text.encode())
+            self._list(action.slot, action.lineup)
             self._units.act("restart", router_unit(action.slot), wait=False)
         elif isinstance(action, Open):
             self._route(action)
@@ -188,29 +244,46 @@ class GatewayNode:
                 "upstream": layout.router_address(action.next),
                 "wait_seconds": limits.wait_seconds,
                 "waiting": limits.waiting_requests,
+                "retries": limits.retries,
                 "body_bytes": limits.body_bytes,
             }
         )
         durable.write(self._files.route, text.encode())
         self._note("requests wait" if action.slot is None else f"router {action.slot} took over")
 
+    def _have_scraped(self) -> None:
+        """A router that was ended is no target: it would look like one that broke."""
+        running = frozenset(self._held.lineups)
+        if running != self._scraped:
+            text = render.router_targets(running)
+            durable.write(self._files.router_targets, text.encode(), mode=0o644)
+            self._scraped = running
+
+    def _list(self, slot: Slot, lineup: Lineup) -> None:
+        """What the router of a slot is started with, by systemd too when it died."""
+        text = render.workers(self._gateway, lineup.groups, slot)
+        durable.write(self._files.router_workers(slot), text.encode())
+
     def _remove(self, action: Remove) -> None:
+        self._list(action.slot, self._held.lineups[action.slot])
         address = ("127.0.0.1", layout.ROUTER_PORTS[action.slot])
-        for group in self._gateway.groups:
-            for url in group.urls if group.name in action.groups else ():
-                why = front.put(address, f"/remove_worker?url={url}")
-                if why:
-                    log.warning("%s could not be taken from router %s: %s", url, action.slot, why)
+        urls = [u for g in self._gateway.groups if g.name in action.groups for u in g.urls]
+        whys = {url: front.put(address, f"/remove_worker?url={url}") for url in urls}
+        for url, why in whys.items():
+            if why:
+                log.warning("%s could not be taken from router %s: %s", url, action.slot, why)
+        if any(whys.values()):
+            self._held = routers.unsure(self._held, action.slot)
         self._note(f"left: {', '.join(action.groups)}")
 
     def _note(self, cause: str) -> None:
-        active = self._held.active
-        groups = self._held.lineups[active].groups if active is not None else ()
-        self._changes = (*self._changes, Change(time.time(), groups, cause))[-CHANGES_KEPT:]
+        change = Change(time.time(), self._routed(), cause)
+        self._changes = (*self._changes, change)[-CHANGES_KEPT:]
 
     def _ask_on(self) -> None:
         """Prove again and again that a client would be served."""
         while not self._end.is_set():
+            self._asked_at = time.monotonic()
             try:
                 self._publish()
                 why = self._ask()

@@ -62,7 +62,8 @@ class PairReport:
 
     ranks: (prefill, decode) of each completion. transfers, bytes_moved, cached_tokens,
     failed_transfers: what the decode group's counters grew by; requests of others are in it.
-    at: when it ended (seconds since the epoch).
+    at: when it ended (seconds since the epoch). late: a side gave no answer in time, or took no
+    more requests.
     """
 
     prefill: str
@@ -77,10 +78,20 @@ class PairReport:
     cached_tokens: int = 0
     failed_transfers: int = 0
     wrong_answer: bool = False
+    late: bool = False
+
+    @property
+    def loaded(self) -> bool:
+        """It was late while the pair moved blocks for others, and none of them was lost."""
+        return self.late and self.transfers > 0 and not self.failed_transfers
 
 
 class AskError(Exception):
     """A group gave no completion: the message names the group, the rank and what it said."""
+
+
+class LateError(AskError):
+    """It may be busy with others."""
 
 
 def combinations(prefill: int, decode: int) -> tuple[tuple[int, int], ...]:
@@ -107,14 +118,14 @@ def probe_pair(
     tried = combinations(prefill.ranks, decode.ranks) if ranks is None else ranks
     began = time.monotonic()
     before = after = Counters({})
-    reason = ""
+    reason, late = "", False
     try:
         before = after = _counters(decode, question)
         for pair in tried:
             reason = reason or _one(prefill, decode, question, pair)
         after = _settled(decode, question, before, tried)
     except AskError as error:
-        reason = str(error)
+        reason, late = str(error), isinstance(error, LateError)
         after = _last(decode, question, before)
     grown = after.since(before)
     return PairReport(
@@ -130,6 +141,7 @@ def probe_pair(
         cached_tokens=grown.total("cached_tokens"),
         failed_transfers=grown.total("failed_transfers"),
         wrong_answer=WRONG_ANSWER in reason,
+        late=late,
     )
 
 
@@ -172,7 +184,8 @@ def _ask(side: Side, rank: int, body: dict[str, Any], question: Question) -> dic
         side, ("POST", "/v1/completions", json.dumps(body), headers), question, who
     )
     if status != http.client.OK:
-        raise AskError(f"{who} answered HTTP {status}: {content[:300]}")
+        kind = LateError if status == http.client.TOO_MANY_REQUESTS else AskError
+        raise kind(f"{who} answered HTTP {status}: {content[:300]}")
     try:
         return dict(json.loads(content))
     except (ValueError, TypeError) as error:
@@ -188,7 +201,7 @@ def _exchange(
         answer = connection.getresponse()
         return answer.status, answer.read().decode(errors="replace")
     except TimeoutError as error:
-        raise AskError(f"{who} gave no answer in {question.timeout_seconds:g} s") from error
+        raise LateError(f"{who} gave no answer in {question.timeout_seconds:g} s") from error
     except (OSError, http.client.HTTPException) as error:
         raise AskError(f"{who} broke off: {error!r}") from error
     finally:

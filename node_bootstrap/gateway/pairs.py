@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,16 +16,18 @@ from node_bootstrap import durable
 from node_bootstrap.agent.protocol import RestartOrder
 from node_bootstrap.agent.reach import side_channels
 from node_bootstrap.gateway import membership as rules
-from node_bootstrap.gateway import peers
+from node_bootstrap.gateway import pair_transfer, peers
 from node_bootstrap.gateway.membership import GroupView, Life, Membership, Proof, Restart
 from node_bootstrap.gateway.pair_probe import PairReport, Question, Side, combinations, probe_pair
 from node_bootstrap.status import PairReport as ReportedPair
+from node_bootstrap.status import TransferReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from node_bootstrap.assignment import GatewayGroup
+    from node_bootstrap.assignment import GatewayGroup, Member
+    from node_bootstrap.transfer.pair import MeasureOrder, MeasureReport
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +53,7 @@ class Kept:
     """What outlives the agent: without it, a decode group might meet a second life unnoticed."""
 
     proofs: tuple[Proof, ...]
+    transfers: tuple[pair_transfer.Kept, ...] = ()
 
 
 class Pairs:
@@ -78,7 +82,7 @@ class Pairs:
         self._under_way: set[tuple[str, str]] = set()
         self._ordered: dict[tuple[str, Life], float] = {}
         self._reports: dict[tuple[str, str], ReportedPair] = {}
-        self._turn = 0
+        self._turns: Counter[tuple[str, str]] = Counter()
         self._closed = False
         kept, now = durable.load(path, Kept), time.monotonic()
         # After a boot the clock begins anew: nothing may seem to lie in the future.
@@ -87,14 +91,13 @@ class Pairs:
             for proof in (kept.proofs if kept else ())
             if proof.prefill in self._groups and proof.decode in self._groups
         }
+        self._transfers = {(k.prefill, k.decode): k for k in (kept.transfers if kept else ())}
 
     def tick(
         self, views: Sequence[GroupView], current: Membership | None, silence_seconds: float
     ) -> Membership:
         """Decide what the router is given; begin what is due. Called about once a second."""
-        now = time.monotonic()
-        with self._lock:
-            proofs = dict(self._proofs)
+        now, proofs = time.monotonic(), self.proofs()
         decided = rules.decide(views, proofs, now, silence_seconds, current)
         for restart in rules.restarts_due(views, proofs, decided, now, silence_seconds):
             self._order(restart, now)
@@ -102,6 +105,11 @@ class Pairs:
         for pair in rules.to_probe(views, proofs, now, silence_seconds):
             self._begin(pair, lives, proofs.get(pair))
         return decided
+
+    def proofs(self) -> Mapping[tuple[str, str], Proof]:
+        """The last trial of each pair, for who decides."""
+        with self._lock:
+            return dict(self._proofs)
 
     def reports(self) -> tuple[ReportedPair, ...]:
         """The last trial of each pair, for the status."""
@@ -131,14 +139,15 @@ class Pairs:
     def _try(self, pair: tuple[str, str], begun: Proof, known: Proof | None) -> None:
         try:
             repeated = known is not None and known.ok and _same_lives(known, begun)
-            report = self._probe(pair, repeated=repeated)
-            reason = report.reason
-            if reason and not report.wrong_answer:
+            measured = self._measure(pair, repeated=repeated)
+            refused = pair_transfer.reason(measured)
+            report = self._probe(pair, repeated=repeated) if not refused else _untried(pair)
+            reason = refused or report.reason
+            if report.reason and not report.wrong_answer:
                 reason = "; ".join((reason, *self._unreached(pair)))
-            # A pair that moves blocks for others and is late for this is loaded, not broken.
-            excused = repeated and reason and not report.wrong_answer and report.transfers
+            excused = repeated and report.loaded and not refused
             proof = replace(begun, reason="" if excused else reason, at=time.monotonic())
-            self._keep(pair, proof, _reported(report, proof))
+            self._keep(pair, proof, _reported(report, proof, measured))
         except Exception:  # a trial that ends without a word would never be made again
             log.exception("the trial of %s with %s broke off", *pair)
         finally:
@@ -146,15 +155,39 @@ class Pairs:
                 self._under_way.discard(pair)
             self._tell()
 
+    def _measure(self, pair: tuple[str, str], *, repeated: bool) -> TransferReport | None:
+        """What is known, or is measured now; one that serves is measured again for new floors."""
+        prefill, decode = (self._groups[name] for name in pair)
+        if decode.transfer is None:
+            return None
+        subject = pair_transfer.subject(decode.transfer)
+        with self._lock:
+            known = self._transfers.get(pair)
+        if repeated and known and known.subject == subject:
+            return known.report
+
+        def ask(end: Member, order: MeasureOrder) -> MeasureReport:
+            return peers.measure(end.address, self._access.agent_port, self._access.token(), order)
+
+        found = pair_transfer.measure(prefill, decode, ask, known.report if known else None)
+        if found is not None:
+            with self._lock:
+                self._transfers[pair] = pair_transfer.Kept(*pair, subject, found)
+        return found
+
     def _probe(self, pair: tuple[str, str], *, repeated: bool) -> PairReport:
         prefill, decode = (self._side(name) for name in pair)
         question = Question(self._access.model)
         if not repeated:
             return probe_pair(prefill, decode, question)
         every = combinations(prefill.ranks, decode.ranks)
-        self._turn += 1
-        ranks = (every[self._turn % len(every)],)
+        self._turns[pair] += 1  # one thread at a time tries a pair
+        ranks = (every[self._turns[pair] % len(every)],)
         short = replace(question, max_tokens=REPEATED_TOKENS, timeout_seconds=10.0)
+        report = probe_pair(prefill, decode, short, ranks)
+        if report.ok or report.wrong_answer or report.loaded:
+            return report
+        # Out of use and perhaps anew, for one lost answer under load: only if it is lost again.
         return probe_pair(prefill, decode, short, ranks)
 
     def _side(self, name: str) -> Side:
@@ -181,8 +214,8 @@ class Pairs:
                 return
             before = self._proofs.get(pair)
             self._proofs[pair] = proof
-            self._reports[pair] = report
-            kept = Kept(tuple(self._proofs.values()))
+            self._reports[pair] = counted(report, self._reports.get(pair))
+            kept = Kept(tuple(self._proofs.values()), tuple(self._transfers.values()))
             durable.save(self._path, kept)
         if before is None or before.reason != proof.reason:
             log.info("%s with %s: %s", *pair, proof.reason or "KV moves, the answer is right")
@@ -212,7 +245,12 @@ def _same_lives(one: Proof, other: Proof) -> bool:
     return (one.prefill_life, one.decode_life) == (other.prefill_life, other.decode_life)
 
 
-def _reported(report: PairReport, proof: Proof) -> ReportedPair:
+def _untried(pair: tuple[str, str]) -> PairReport:
+    """No completion was sent through it."""
+    return PairReport(*pair, ok=False, reason="", seconds=0.0, at=time.time())
+
+
+def _reported(report: PairReport, proof: Proof, measured: TransferReport | None) -> ReportedPair:
     return ReportedPair(
         prefill=_named(report.prefill, proof.prefill_life),
         decode=_named(report.decode, proof.decode_life),
@@ -223,7 +261,17 @@ def _reported(report: PairReport, proof: Proof) -> ReportedPair:
         external_hits=report.cached_tokens,
         failed_transfers=report.failed_transfers,
         at=report.at,
+        transfer=measured,
     )
+
+
+def counted(report: ReportedPair, last: ReportedPair | None) -> ReportedPair:
+    """With its failures in a row: those of the last report of the same lives, and its own."""
+    if report.ok:
+        return report
+    lives = (report.prefill, report.decode)
+    before = last.failures if last and (last.prefill, last.decode) == lives else 0
+    return replace(report, failures=before + 1)
 
 
 def _named(group: str, life: Life) -> str:

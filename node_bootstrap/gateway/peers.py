@@ -1,4 +1,4 @@
-"""The gateway's words to the agents of groups: tell of yourself, try ports, end this life."""
+"""The gateway's words to agents of groups: tell of yourself, try ports, measure, end this life."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import http.client
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from node_bootstrap import jsondata
-from node_bootstrap.agent.protocol import RestartOrder
+from node_bootstrap.agent.protocol import LeaveOrder, RestartOrder
 from node_bootstrap.agent.reach import ReachOrder, ReachReport
-from node_bootstrap.agent.server import REACH, RESTART
+from node_bootstrap.agent.server import LEAVE, MEASURE, REACH, RESTART
 from node_bootstrap.jsondata import ContractError
 from node_bootstrap.status import GroupReport
+from node_bootstrap.transfer.pair import MeasureOrder, MeasureReport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +34,16 @@ def group_of(host: str, port: int, token: str) -> GroupReport:
 def order_restart(host: str, port: int, token: str, order: RestartOrder) -> None:
     """End a life of a primary's group. PeerError when it wasn't taken."""
     _talk(RestartOrder, (host, port, token), RESTART, order)
+
+
+def order_leave(host: str, port: int, token: str, order: LeaveOrder) -> None:
+    """Let a life of a primary's group end. PeerError when it wasn't taken."""
+    _talk(LeaveOrder, (host, port, token), LEAVE, order)
+
+
+def measure(host: str, port: int, token: str, order: MeasureOrder) -> MeasureReport:
+    """Have a node take part in a measured transfer. PeerError when it can't be asked."""
+    return _talk(MeasureReport, (host, port, token), MEASURE, order, seconds=REACH_SECONDS)
 
 
 def unreached(
@@ -74,7 +85,7 @@ def _talk(
     connection = http.client.HTTPConnection(host, port, timeout=seconds)
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
     try:
-        content = None if body is None else jsondata.to_json(body).encode()
+        content = None if body is None else jsondata.to_json(body, without_defaults=True).encode()
         connection.request(method, path, content, headers)
         answer = connection.getresponse()
         told = answer.read()

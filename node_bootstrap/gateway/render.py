@@ -13,16 +13,16 @@ from node_bootstrap.gateway.layout import (
     DESK_USER,
     PROMETHEUS_PORT,
     PROMETHEUS_USER,
+    RELAY_SOCKET,
     ROUTER_METRICS_PORTS,
     ROUTER_PORTS,
     ROUTER_USER,
-    SLOTS,
     Files,
 )
 from node_bootstrap.steps.role_unit import quote_argument
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from node_bootstrap.assignment import Assignment, Gateway, GatewayLimits
     from node_bootstrap.gateway.layout import Slot
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 API_PATHS = ("/v1/models", "/v1/completions", "/v1/chat/completions")
 """What passes: all that vllm-router serves in both of its modes."""
 RETRY_SECONDS = 5
+BODY_SECONDS = 60.0
+"""A body that takes longer is one that never comes."""
 
 
 def caddyfile(gateway: Gateway) -> str:
@@ -44,10 +46,13 @@ def caddyfile(gateway: Gateway) -> str:
     else:
         sites = ", ".join(f"https://{name}:{gateway.port}" for name in tls.names)
         way = "\ttls internal\n" if tls.issuer == "internal" else ""
-    return _GLOBAL + _internal() + f"{sites} {{\n{way}" + _site(gateway) + "}\n"
+    return _global(gateway.limits) + _internal() + f"{sites} {{\n{way}" + _site(gateway) + "}\n"
 
 
-_GLOBAL = f"""{{
+def _global(limits: GatewayLimits) -> str:
+    # Counted from the request's headers on, and its body is read only once a router can take it.
+    body_seconds = BODY_SECONDS + limits.wait_seconds
+    return f"""{{
 	admin unix//run/moe-caddy/admin.sock
 	auto_https disable_redirects
 	skip_install_trust
@@ -58,7 +63,7 @@ _GLOBAL = f"""{{
 		max_header_size 64KB
 		timeouts {{
 			read_header 10s
-			read_body 60s
+			read_body {body_seconds:g}s
 			idle 5m
 		}}
 		metrics
@@ -87,7 +92,14 @@ def _site(gateway: Gateway) -> str:
     limits = gateway.limits
     return f"""	log {{
 		output stdout
-		format json
+		# Headers of a request are most of its line, and nobody asks for them.
+		format filter {{
+			wrap json
+			fields {{
+				request>headers delete
+				request>tls delete
+			}}
+		}}
 	}}
 	route {{
 		header -Server
@@ -106,19 +118,19 @@ def _site(gateway: Gateway) -> str:
 				header_up X-Moe-Length {{http.request.header.Content-Length}}
 				@passes status 200
 				handle_response @passes {{
-					request_header X-Moe-Upstream {{http.reverse_proxy.header.X-Moe-Upstream}}
 					header X-Moe-Key {{http.reverse_proxy.header.X-Moe-Key}}
 				}}
 			}}
 			request_header -Authorization
 			request_header Authorization "Bearer {{env.OPENAI_API_KEY}}"
-			reverse_proxy {{http.request.header.X-Moe-Upstream}} {{
+			reverse_proxy unix/{RELAY_SOCKET} {{
 				header_up -X-Moe-*
-				flush_interval -1
+				# No flush_interval: event streams are flushed at once without it, and with -1 Caddy
+				# goes on with a request whose client has left.
 				transport http {{
 					dial_timeout 2s
 					response_header_timeout {limits.request_seconds:g}s
-					# A router that ends its work closes idle connections: none is kept.
+					# The relay takes one request a connection.
 					keepalive off
 				}}
 			}}
@@ -177,20 +189,19 @@ def keys_file(gateway: Gateway, model: str, probe_sha256: str) -> str:
     return json.dumps({"model": model, "keys": keys}, sort_keys=True, indent=1) + "\n"
 
 
-def prometheus_yml(assignment: Assignment, gateway: Gateway) -> str:
-    """What is scraped: engines, agents, routers, the front and the desk."""
-    agent = assignment.agent_port
+def prometheus_yml(assignment: Assignment, gateway: Gateway, files: Files) -> str:
+    """What is scraped: engines, agents, nodes, routers, the front and the desk."""
+    port = assignment.agent_port
     engines = [(url.removeprefix("http://"), g.name) for g in gateway.groups for url in g.urls]
+    agents = [
+        *((f"{m.address}:{port}", m.name) for g in gateway.groups for m in g.members),
+        (f"{assignment.me.address}:{port}", assignment.node),
+    ]
     jobs = [
         _job("vllm", engines),
-        _job(
-            "agent",
-            [
-                *((f"{m.address}:{agent}", m.name) for g in gateway.groups for m in g.members),
-                (f"{assignment.me.address}:{agent}", assignment.node),
-            ],
-        ),
-        _job("router", [(f"127.0.0.1:{ROUTER_METRICS_PORTS[s]}", f"router-{s}") for s in SLOTS]),
+        _job("agent", agents),
+        _job("node", agents, "/metrics/node"),
+        {"job_name": "router", "file_sd_configs": [{"files": [str(files.router_targets)]}]},
         _job("caddy", [(f"127.0.0.1:{CADDY_METRICS_PORT}", "caddy")]),
         _job("desk", [(f"127.0.0.1:{CADDY_METRICS_PORT}", "desk")], "/desk/metrics"),
         _job("prometheus", [(f"127.0.0.1:{PROMETHEUS_PORT}", "prometheus")]),
@@ -205,16 +216,21 @@ def prometheus_yml(assignment: Assignment, gateway: Gateway) -> str:
     )
 
 
+def router_targets(slots: Iterable[str]) -> str:
+    """The routers that run: only one does most of the time."""
+    targets = [(f"127.0.0.1:{ROUTER_METRICS_PORTS[s]}", f"router-{s}") for s in sorted(slots)]
+    return json.dumps(_targets(targets))
+
+
 def _job(
     name: str, targets: Sequence[tuple[str, str]], path: str = "/metrics"
 ) -> dict[str, object]:
-    return {
-        "job_name": name,
-        "metrics_path": path,
-        "static_configs": [
-            {"targets": [target], "labels": {"instance": who}} for target, who in targets
-        ],
-    }
+    return {"job_name": name, "metrics_path": path, "static_configs": _targets(targets)}
+
+
+def _targets(targets: Sequence[tuple[str, str]]) -> list[dict[str, object]]:
+    """(address, name) of each: the name is its label `instance`."""
+    return [{"targets": [target], "labels": {"instance": who}} for target, who in targets]
 
 
 def workers(gateway: Gateway, routed: Sequence[str], slot: Slot) -> str:
@@ -259,7 +275,7 @@ def caddy_unit(files: Files) -> str:
     return f"""[Unit]
 Description=MoE serving: TLS, keys and limits in front of the router
 StartLimitIntervalSec=0
-After=network-online.target {files.unit("moe-desk.socket").name}
+After=network-online.target moe-desk.socket moe-relay.socket
 
 [Service]
 Type=notify
@@ -281,19 +297,7 @@ LimitNOFILE=65536
 
 def desk_socket() -> str:
     """The socket stays open while the desk is restarted."""
-    return f"""[Unit]
-Description=MoE serving: where the front asks for keys
-
-[Socket]
-ListenStream={DESK_SOCKET}
-SocketUser={DESK_USER}
-SocketGroup={CADDY_USER}
-SocketMode=0660
-Backlog=1024
-
-[Install]
-WantedBy=sockets.target
-"""
+    return _socket("where the front asks for keys", DESK_SOCKET)
 
 
 def desk_unit(files: Files) -> str:
@@ -314,6 +318,33 @@ RestartSec=0.2
 {_HARDENED}"""
 
 
+def relay_socket() -> str:
+    """The socket stays open while the relay is restarted."""
+    return _socket("where the front hands requests on", RELAY_SOCKET)
+
+
+def relay_unit(gateway: Gateway, files: Files) -> str:
+    """Between front and router."""
+    drain = f"{gateway.limits.drain_seconds:g}"
+    return f"""[Unit]
+Description=MoE serving: requests to the router, and again where a group died
+Requires=moe-relay.socket
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+User={DESK_USER}
+Group={DESK_USER}
+Environment=PYTHONUNBUFFERED=1
+ExecStart=/usr/bin/python3 -I {files.relay} {files.route} {drain}
+Restart=always
+RestartSec=0.2
+# Its processes end by themselves: those of the last one may still carry streams to their end.
+KillMode=process
+LimitNOFILE=65536
+{_HARDENED}"""
+
+
 def prometheus_unit(files: Files) -> str:
     """Metrics of the whole stack, two weeks of them, on loopback."""
     return f"""[Unit]
@@ -331,6 +362,23 @@ StateDirectory=moe-prometheus
 Restart=always
 RestartSec=2
 {_HARDENED}"""
+
+
+def _socket(what: str, path: str) -> str:
+    """A socket that the front alone may connect to."""
+    return f"""[Unit]
+Description=MoE serving: {what}
+
+[Socket]
+ListenStream={path}
+SocketUser={DESK_USER}
+SocketGroup={CADDY_USER}
+SocketMode=0660
+Backlog=1024
+
+[Install]
+WantedBy=sockets.target
+"""
 
 
 _HARDENED = """NoNewPrivileges=yes

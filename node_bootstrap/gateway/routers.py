@@ -125,6 +125,12 @@ def advance(
     return routers, (*actions, *more)
 
 
+def unsure(routers: Routers, slot: Slot) -> Routers:
+    """A router may have other groups than it was told: another one takes over."""
+    doubted = replace(routers.lineups[slot], digest="")
+    return replace(routers, lineups={**routers.lineups, slot: doubted})
+
+
 def _bring(
     routers: Routers, wanted: Lineup, look: SlotLook, slot: Slot, now: float
 ) -> tuple[Routers, tuple[Action, ...]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from node_bootstrap import durable, runner
 from node_bootstrap.gateway import layout, render
-from node_bootstrap.steps.base import Check, Frequency, StepError
+from node_bootstrap.steps.base import Check, Frequency, StepError, key_of
 from node_bootstrap.steps.role_unit import environment_file
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ class PackagesStep:
         except runner.CommandError as error:
             raise StepError(
                 f"the gateway's packages are not as planned ({found}) and could not be installed. "
-                "Use an image that has them (`ami`), or give the node a way to Debian's archive "
-                f"(`network.nat`).\n{error}"
+                "Give the node a way to Debian's archive: `network.nat`, or the routes of the "
+                f"existing subnet, with TCP port 80 open outwards.\n{error}"
             ) from error
 
     def _have(self) -> dict[str, str]:
@@ -109,7 +109,7 @@ class GatewayStep:
     @property
     def key(self) -> str:
         """Digest of what it was asked to do."""
-        return hashlib.sha256(repr(self.gateway).encode()).hexdigest()[:16]
+        return key_of(self.gateway)
 
     def check(self) -> Check:
         """Compare files and units with what they must be."""
@@ -160,20 +160,24 @@ class GatewayStep:
         """(file, its text, its mode, its group where not root's)."""
         files, gateway = self.files, self.gateway
         desk = resources.files("node_bootstrap.files").joinpath("desk.py").read_text()
+        relay = resources.files("node_bootstrap.files").joinpath("relay.py").read_text()
         digest = hashlib.sha256(probe_key(files).encode()).hexdigest()
         keys = render.keys_file(gateway, self.assignment.probe.model, digest)
         units = {
             layout.DESK_LISTENER: render.desk_socket(),
             layout.DESK: render.desk_unit(files),
+            layout.RELAY_LISTENER: render.relay_socket(),
+            layout.RELAY: render.relay_unit(gateway, files),
             layout.CADDY: render.caddy_unit(files),
             layout.PROMETHEUS: render.prometheus_unit(files),
             "moe-router@.service": render.router_unit(gateway, files),
         }
         return (
             (files.desk, desk, 0o644, None),
+            (files.relay, relay, 0o644, None),
             (files.keys, keys, 0o640, grp.getgrnam(layout.DESK_USER).gr_gid),
             (files.caddyfile, render.caddyfile(gateway), 0o644, None),
-            (files.prometheus, render.prometheus_yml(self.assignment, gateway), 0o644, None),
+            (files.prometheus, render.prometheus_yml(self.assignment, gateway, files), 0o644, None),
             (files.router_secret, self._secret(), 0o600, None),
             *((files.unit(name), text, 0o644, None) for name, text in units.items()),
         )
@@ -184,10 +188,16 @@ class GatewayStep:
         return environment_file({variable: values[name] for variable, name in names.items()})
 
 
-_RUNNING = (layout.DESK_LISTENER, layout.DESK, layout.CADDY, layout.PROMETHEUS)
+_RUNNING = (
+    *(layout.DESK_LISTENER, layout.DESK),
+    *(layout.RELAY_LISTENER, layout.RELAY),
+    *(layout.CADDY, layout.PROMETHEUS),
+)
 _TAKES_UP: tuple[tuple[str, set[str], set[str]], ...] = (
     (layout.DESK_LISTENER, set(), set()),
     (layout.DESK, {"desk.py", layout.DESK}, set()),
+    (layout.RELAY_LISTENER, set(), set()),
+    (layout.RELAY, {"relay.py", layout.RELAY}, set()),
     (layout.CADDY, {layout.CADDY, "router-secret.env"}, {"Caddyfile"}),
     (layout.PROMETHEUS, {layout.PROMETHEUS}, {"prometheus.yml"}),
 )

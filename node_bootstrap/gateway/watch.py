@@ -6,20 +6,25 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from node_bootstrap.gateway import membership as rules
 from node_bootstrap.gateway import peers
+from node_bootstrap.gateway.cut import Cutter
+from node_bootstrap.gateway.handover import Handover
 from node_bootstrap.gateway.membership import GroupView, Membership
 from node_bootstrap.gateway.pairs import Access, Pairs, why_out
+from node_bootstrap.gateway.rolling import Rolling
+from node_bootstrap.gateway.turns import Moment
 from node_bootstrap.status import PairReport, RoutedGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from node_bootstrap.assignment import Assignment, GatewayGroup
+    from node_bootstrap.leaving import Leaving
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +48,16 @@ class Seen:
 class Watch:
     """See the module. `view` may be read from any thread."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it looks at and whom it tells
         self,
         assignment: Assignment,
         token: Callable[[], str],
         api_key: Callable[[], str],
         state: Path,
         tell: Callable[[], None],
+        *,
+        routed: Callable[[], Sequence[str]] = tuple,
+        leaving: Callable[[], Leaving | None] = lambda: None,
     ) -> None:
         """Nothing is asked before `start`.
 
@@ -59,7 +67,10 @@ class Watch:
             api_key: the one that vLLM asks for.
             state: folder for what is remembered over the agent's death.
             tell: called when the view may have changed.
+            routed: groups that requests are sent to at this moment.
+            leaving: groups to let go of, as the program said last.
         """
+        self._routed = routed
         self._token, self._api_key = token, api_key
         self._path = state / "pairs.json"
         self._tell = tell
@@ -67,11 +78,15 @@ class Watch:
         self._lock = threading.Lock()
         self._views: dict[str, GroupView] = {}
         self._pairs: Pairs | None = None
+        self._rolling: Rolling | None = None
+        self._handover, self._cutter = Handover(leaving, routed), Cutter()
         self._seen = Seen()
+        self.came_round_at = time.monotonic()
         self.assign(assignment)
 
     def start(self) -> None:
         """Begin to ask."""
+        self._handover.start()
         threading.Thread(target=self._work, name="watch", daemon=True).start()
 
     def close(self) -> None:
@@ -80,6 +95,10 @@ class Watch:
         self._wake.set()
         if self._pairs is not None:
             self._pairs.close()
+        if self._rolling is not None:
+            self._rolling.close()
+        self._handover.close()
+        self._cutter.close()
 
     def assign(self, assignment: Assignment) -> None:
         """A new assignment: groups may come and go; what is known of the others stays."""
@@ -89,6 +108,10 @@ class Watch:
         with self._lock:
             if self._pairs is not None:
                 self._pairs.close()
+            if self._rolling is not None:
+                self._rolling.close()
+            drain = gateway.limits.drain_seconds if gateway else 0.0
+            self._rolling = Rolling(tuple(groups.values()), access, self._routed, drain)
             self._pairs = Pairs(tuple(groups.values()), access, self._path, self._wake.set)
             self._groups, self._agent_port = groups, assignment.agent_port
             self._silence = assignment.limits.silence_seconds
@@ -105,7 +128,7 @@ class Watch:
         with ThreadPoolExecutor(POLLERS, thread_name_prefix="poll") as pool:
             while not self._end.is_set():
                 self._wake.clear()
-                began = time.monotonic()
+                self.came_round_at = began = time.monotonic()
                 try:
                     self._look(pool)
                 except Exception:  # without eyes the gateway would keep dead groups
@@ -118,11 +141,20 @@ class Watch:
         heard = pool.map(lambda group: self._ask(group, before[group.name]), groups.values())
         views = {view.name: view for view in heard}
         with self._lock:
-            if set(views) != set(self._groups) or self._pairs is None:
+            pairs, rolling = self._pairs, self._rolling
+            if set(views) != set(self._groups) or pairs is None or rolling is None:
                 return  # another assignment came meanwhile
-            self._views, pairs, silence = views, self._pairs, self._silence
-        decided = pairs.tick(list(views.values()), self._seen.membership, silence)
-        seen = Seen(decided, _shown(list(views.values()), decided), pairs.reports())
+            self._views, silence = views, self._silence
+        staying = self._handover.without_leaving(list(views.values()), groups)
+        known = rolling.without_leaving(staying)
+        decided = pairs.tick(known, self._seen.membership, silence)
+        now, routed = time.monotonic(), self._routed()
+        self._cutter.look(
+            {name: groups[name] for name, v in views.items() if rules.silent(v, now, silence)}
+        )
+        if rolling.begin(Moment(known, pairs.proofs(), decided, now, silence, routed)):
+            self._wake.set()
+        seen = Seen(decided, _shown(known, decided, self._handover.drained()), pairs.reports())
         changed = seen != self._seen
         self._seen = seen
         if changed:
@@ -132,7 +164,7 @@ class Watch:
         try:
             report = peers.group_of(group.members[0].address, self._agent_port, self._token())
         except peers.PeerError:
-            return before
+            return replace(before, answered=False)
         restarts = group.kv_transfer is not None and group.kv_transfer.restart_with_peer
         now = time.monotonic()
         return rules.view(group.name, _role(group), report, now, restart_with_peer=restarts)
@@ -148,7 +180,9 @@ def _role(group: GatewayGroup) -> rules.Role:
     return group.role
 
 
-def _shown(views: list[GroupView], decided: Membership) -> tuple[RoutedGroup, ...]:
+def _shown(
+    views: list[GroupView], decided: Membership, drained: frozenset[str]
+) -> tuple[RoutedGroup, ...]:
     inside = {*decided.serve, *decided.prefill, *decided.decode}
     return tuple(
         RoutedGroup(
@@ -158,6 +192,7 @@ def _shown(views: list[GroupView], decided: Membership) -> tuple[RoutedGroup, ..
             generation=view.life.generation if view.life else 0,
             routed=False,
             why="" if view.name in inside else why_out(view.name, decided.reasons),
+            drained=view.name in drained,
         )
         for view in sorted(views, key=lambda view: view.name)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 
 Frequency = Literal["once", "boot", "change"]
 """once: for the life of the disk. boot: once a boot. change: looked at on every pass."""
+
+
+def key_of(wanted: object) -> str:
+    """Digest (16 hex digits) of what a step is to bring about, from its dataclass' own words."""
+    return hashlib.sha256(repr(wanted).encode()).hexdigest()[:16]
 
 
 class StepError(Exception):

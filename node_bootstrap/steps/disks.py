@@ -17,6 +17,8 @@ from node_bootstrap.steps.installer import install
 
 IMAGE_MOUNT = "/opt/dlami/nvme"
 """Where AWS' Deep Learning AMI mounts the volume that it makes of the local disks at each boot."""
+_OWN = {"LVM2_member", f"lvm {installers.VOLUME_GROUP}-{installers.VOLUME}", "ext4"}
+"""What lsblk lists on disks that carry the volume of our own, or a part of it."""
 KEPT = ("models", "vllm-cache", "build")
 """Folders of the node's state that are large and can be had again."""
 
@@ -54,7 +56,7 @@ class DisksStep:
         return Check(done=True, detail=f"{volume.source} at {IMAGE_MOUNT}, {free:.1f} TB free")
 
     def apply(self, deadline: float) -> None:
-        """Make the volume where it is missing; then bind the folders to it.
+        """Make the volume, or mount the one made before; then bind the folders to it.
 
         Raises:
             StepError: disks carry data, are missing, or the volume's file system is broken.
@@ -66,7 +68,7 @@ class DisksStep:
                 "Stop and start the instance: the local disks are then others, and empty"
             )
         if volume is None:
-            script = installers.volume(self._bare(), Path(IMAGE_MOUNT))
+            script = installers.volume(self._usable(), Path(IMAGE_MOUNT))
             install(script, self.places.installers, deadline)
         found = self._mounts()
         for name in KEPT:
@@ -76,13 +78,20 @@ class DisksStep:
                 self.run(("mkdir", "-p", str(source), str(target)))
                 self.run(("mount", "--bind", str(source), str(target)))
 
-    def _bare(self) -> list[str]:
-        """The local disks, all of them bare."""
+    def _usable(self) -> list[str]:
+        """The local disks, if nothing but the volume of our own may be on them.
+
+        Whose volume group one belongs to, only LVM tells: the script asks it.
+        """
         read_disks = read(block_devices.COMMAND, block_devices.parse, self.run)
         if isinstance(read_disks, Unknown):
             raise StepError(f"the disks can't be listed: {read_disks.unknown}")
         local = [d for d in read_disks.disks if d.instance_store]
-        used = [f"{d.name} ({', '.join(d.used or d.mounts)})" for d in local if d.used or d.mounts]
+        used = [
+            f"{d.name} ({', '.join(d.used or d.mounts)})"
+            for d in local
+            if d.mounts or {*d.used} - _OWN
+        ]
         if used:
             raise StepError(
                 f"nothing is mounted at {IMAGE_MOUNT}, yet local disks carry data: "

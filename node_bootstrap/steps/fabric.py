@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from node_bootstrap.assignment import Component
-from node_bootstrap.facts import efa, kernel_module
+from node_bootstrap.facts import efa, efa_installer, kernel_module
 from node_bootstrap.facts.base import Unknown, version
 from node_bootstrap.facts.read import Run, read
 from node_bootstrap.facts.read import run as run_fact
@@ -19,12 +18,16 @@ from node_bootstrap.steps.installer import install
 
 @dataclass(frozen=True)
 class EfaStep:
-    """EFA's installer, not older than planned, and as many devices as the plan gave the node."""
+    """EFA's installer, not older than planned, and as many devices as the plan gave the node.
+
+    builder: no device is here, this node only becomes the image of one that has some.
+    """
 
     part: Component
     devices: int
     places: Places
     run: Run = run_fact
+    builder: bool = False
     name: str = "efa"
     phase: NodePhase = "software"
     frequency: Frequency = "boot"
@@ -46,6 +49,8 @@ class EfaStep:
         if version(installed) < version(self.part.version):
             has = installed or "none"
             return Check(done=False, detail=f"EFA installer {has}, needed {self.part.version}")
+        if self.builder:
+            return Check(done=True, detail=f"installer {installed}, module {module.version}")
         found = read(efa.COMMAND, efa.parse, self.run)
         if isinstance(found, Unknown):
             return Check(done=False, detail=f"EFA: {found.unknown}")
@@ -62,20 +67,22 @@ class EfaStep:
         install(script, self.places.installers, deadline)
 
     def _installed(self) -> str:
-        note = self.places.root / "opt/amazon/efa_installed_packages"
-        if not note.is_file():
-            return ""
-        match = re.search(r"EFA installer version: (\S+)", note.read_text())
-        return match[1] if match else ""
+        note = self.places.root / efa_installer.NOTE
+        found = efa_installer.parse(note.read_text() if note.is_file() else "")
+        return "" if isinstance(found, Unknown) else found.version
 
 
 @dataclass(frozen=True)
 class GdrcopyStep:
-    """The gdrdrv module, loaded, not older than planned."""
+    """The gdrdrv module, loaded, not older than planned.
+
+    builder: without a GPU it can't be loaded, it is only put into the image.
+    """
 
     part: Component
     places: Places
     run: Run = run_fact
+    builder: bool = False
     name: str = "gdrcopy"
     phase: NodePhase = "software"
     frequency: Frequency = "boot"
@@ -96,6 +103,8 @@ class GdrcopyStep:
         if version(module.version)[:2] < version(self.part.version)[:2]:
             detail = f"gdrdrv {module.version}, needed {self.part.version}"
             return Check(done=False, detail=detail)
+        if self.builder:
+            return Check(done=True, detail=f"gdrdrv {module.version} is installed")
         if not (self.places.root / "dev/gdrdrv").exists():
             return Check(done=False, detail="gdrdrv is not loaded: /dev/gdrdrv is missing")
         return Check(done=True, detail=f"gdrdrv {module.version} is loaded")
@@ -103,4 +112,5 @@ class GdrcopyStep:
     def apply(self, deadline: float) -> None:
         """Build and load it."""
         work = self.places.state / "build"
-        install(installers.gdrcopy(self.part, work), self.places.installers, deadline)
+        script = installers.gdrcopy(self.part, work, load=not self.builder)
+        install(script, self.places.installers, deadline)

@@ -2,68 +2,58 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from node_bootstrap import durable, runner
-from node_bootstrap.facts.read import Run
+from node_bootstrap import durable
+from node_bootstrap.facts import addresses, memory
+from node_bootstrap.facts.base import Unknown
+from node_bootstrap.facts.read import Run, read
 from node_bootstrap.facts.read import run as run_fact
 from node_bootstrap.gate.decide import ORDER, Attempts, GateRecord, after, escalate, worst
 from node_bootstrap.gate.observe import FABRIC_MANAGER, observe
 from node_bootstrap.gate.rules import judge
 from node_bootstrap.status import Found, HardwareFinding, HardwareReport, NodePhase
-from node_bootstrap.steps.base import Check, Frequency, StepError
+from node_bootstrap.steps.base import Check, Frequency, StepError, key_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from node_bootstrap.assignment import Hardware
 
+T = TypeVar("T")
 
-def look(private_ip: str) -> Found:
+
+def look(private_ip: str, run: Run = run_fact) -> Found:
     """What this node has; `interface` is the one that carries `private_ip`, empty when none does.
 
     Raises:
-        CommandError: iproute2's `ip` is missing or broken.
+        StepError: addresses or memory can't be learnt.
     """
-    interfaces = parse_interfaces(runner.run(["ip", "-json", "address"], timeout_seconds=10))
+    interfaces = _known(read(addresses.COMMAND, addresses.parse, run)).interfaces
     return Found(
         hostname=socket.gethostname(),
         cpus=len(os.sched_getaffinity(0)),
-        memory_gib=parse_memory_gib(Path("/proc/meminfo").read_text()),
+        memory_gib=_known(read(memory.COMMAND, memory.parse, run)).total_gib,
         addresses=tuple(interfaces),
         interface=_carrier(private_ip, interfaces),
     )
+
+
+def _known(fact: T | Unknown) -> T:
+    if isinstance(fact, Unknown):
+        raise StepError(f"this node can't be compared with the plan: {fact.unknown}")
+    return fact
 
 
 def _carrier(address: str, interfaces: dict[str, str]) -> str:
     # Every address of 127.0.0.0/8 is this machine's own, though only 127.0.0.1 is listed.
     known = "127.0.0.1" if address.startswith("127.") else address
     return interfaces.get(known, "")
-
-
-def parse_interfaces(output: str) -> dict[str, str]:
-    """From `ip -json address`: IPv4 address -> interface."""
-    return {
-        address["local"]: link["ifname"]
-        for link in json.loads(output)
-        for address in link.get("addr_info", [])
-        if address.get("family") == "inet"
-    }
-
-
-def parse_memory_gib(meminfo: str) -> float:
-    """From `/proc/meminfo`: MemTotal in GiB, 0 when the line is missing."""
-    for line in meminfo.splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemTotal":
-            return round(int(value.split()[0]) / 2**20, 2)
-    return 0.0
 
 
 def faults(wanted: Hardware, found: Found) -> list[str]:
@@ -105,7 +95,7 @@ class HardwareStep:
     @property
     def key(self) -> str:
         """Digest of what must be found."""
-        return hashlib.sha256(repr(self.wanted).encode()).hexdigest()[:16]
+        return key_of(self.wanted)
 
     def check(self) -> Check:
         """Compare; what is wrong is the detail. What only wants watching lets the node pass."""
@@ -119,7 +109,7 @@ class HardwareStep:
         )
         if not self.wanted.gpu_count:
             return Check(done=True, detail=detail)
-        report = self._judge()
+        report = self.judged()
         if report.action in ("OK", "MONITOR"):
             self._remember(report)
             w = self.wanted
@@ -141,7 +131,7 @@ class HardwareStep:
                 f"{self.node} is not what the plan counted on: {'; '.join(wrong)}. "
                 "Choose an instance type that has it, or replace the node if its type should"
             )
-        report = self._judge()
+        report = self.judged()
         self._remember(report)
         if report.action == "RESET":
             self._reset(report.findings)
@@ -154,7 +144,8 @@ class HardwareStep:
                 "terminate the instance, then `pulumi up --refresh` makes it anew on another host"
             )
 
-    def _judge(self) -> HardwareReport:
+    def judged(self) -> HardwareReport:
+        """What the GPUs show now, and the action that follows; nothing is done or remembered."""
         attempts = self._attempts()
         same = attempts.reset_in_boot == self.boot_id or not attempts.reset_in_boot
         seen = observe(self.wanted, self.run, attempts.reset_at_seconds if same else 0.0)

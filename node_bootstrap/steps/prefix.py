@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from node_bootstrap import durable
 from node_bootstrap.assignment import WeightFile, Weights
 from node_bootstrap.status import NodePhase
-from node_bootstrap.steps.base import Check, Frequency, StepError
+from node_bootstrap.steps.base import Check, Frequency, StepError, key_of
 from node_bootstrap.steps.weights import Reader, WeightsStep
 
 Lister = Callable[[str, str], tuple[WeightFile, ...]]
@@ -30,7 +29,8 @@ class PrefixWeightsStep:
     """Fetches all that lies under a prefix.
 
     The list is made once and kept: what somebody changes in the bucket later must not change the
-    weights of a group that serves. list_objects: asks S3. listing: file that keeps the list.
+    weights of a group that serves. list_objects: asks S3, or waits for its list. listing: file that
+    keeps it.
     """
 
     wanted: Weights
@@ -47,7 +47,7 @@ class PrefixWeightsStep:
     @property
     def key(self) -> str:
         """Digest of bucket, prefix and folder."""
-        return hashlib.sha256(repr(self.wanted).encode()).hexdigest()[:16]
+        return key_of(self.wanted)
 
     def check(self) -> Check:
         """Compare the folder with the list; S3 is not asked."""

@@ -183,6 +183,8 @@ class RoleStep:
                 wrong.append(f"{path.name} is not as assigned")
             elif path.stat().st_mode & 0o777 != mode:
                 wrong.append(f"{path.name} has another mode than {mode:o}")
+        if self.systemd and not wrong and _unread():
+            wrong.append(f"systemd has not read {UNIT} yet")
         detail = "; ".join(wrong) or f"{UNIT} and its environment are as assigned"
         return Check(done=not wrong, detail=detail)
 
@@ -196,7 +198,8 @@ class RoleStep:
             self._seed()
         elif self._cache_is_foreign():
             owner = pwd.getpwnam(USER)
-            os.chown(self.places.cache, owner.pw_uid, owner.pw_gid)
+            for path in (*self.places.cache.rglob("*"), self.places.cache):
+                os.chown(path, owner.pw_uid, owner.pw_gid)
         for path, text, mode in self._files():
             durable.write(path, text.encode(), mode=mode)
         if self.systemd:
@@ -253,6 +256,12 @@ class RoleStep:
 
 def _user_exists() -> bool:
     return any(entry.pw_name == USER for entry in pwd.getpwall())
+
+
+def _unread() -> bool:
+    """Whether the unit's file was written and systemd never told: a run was killed in between."""
+    command = ["systemctl", "show", "--property=NeedDaemonReload", "--value", UNIT]
+    return runner.run(command, timeout_seconds=30).strip() == "yes"
 
 
 def _owns(path: Path) -> bool:

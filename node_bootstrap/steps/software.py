@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from node_bootstrap import runner
+from node_bootstrap.steps import locks
 from node_bootstrap.steps.base import Check, Frequency, StepError
+from node_bootstrap.steps.environment import Environment, distributions, python_of_node
 
 if TYPE_CHECKING:
     from node_bootstrap.assignment import Software
@@ -53,7 +55,10 @@ def differences(wanted: dict[str, str], have: dict[str, str]) -> list[str]:
 
 @dataclass(frozen=True)
 class SoftwareStep:
-    """Finds the distributions in the environment, or installs the exact versions with pip."""
+    """Finds the distributions in the environment, or makes it: from a lock, where there is one.
+
+    An environment that an image brought is left alone while its versions are the planned ones.
+    """
 
     wanted: Software
     name: str = "software"
@@ -68,19 +73,41 @@ class SoftwareStep:
         return f"{self.wanted.python} {sorted(self.wanted.distributions.items())}"
 
     def check(self) -> Check:
-        """Compare versions by the metadata on disk."""
+        """Compare versions by the metadata on disk, and the lock that it was made from."""
+        locked = self._locked()
+        marked = locked.marked() if locked else None
+        if locked and marked not in (None, locked.mark):
+            return Check(done=False, detail=f"{locked.home} was made from another lock: {marked}")
         try:
-            have = installed(self.wanted.python)
+            if locked and marked:
+                have = {normalized(n): v for n, v in distributions(locked.home).items()}
+            else:
+                have = installed(self.wanted.python)
         except runner.CommandError as error:
             return Check(done=False, detail=f"{self.wanted.python} does not run: {error.reason}")
         wrong = differences(self.wanted.distributions, have)
         if wrong:
             return Check(done=False, detail="; ".join(wrong))
         pins = " ".join(f"{n}=={v}" for n, v in sorted(self.wanted.distributions.items()))
-        return Check(done=True, detail=f"{pins} in {self.wanted.python}")
+        of = f" from {locked.lock.name}" if locked and marked else ""
+        return Check(done=True, detail=f"{pins} in {self.wanted.python}{of}")
 
     def apply(self, deadline: float) -> None:
-        """Make the environment where it is missing, then install what differs."""
+        """Make the environment where it is missing or another, else install what differs."""
+        locked = self._locked()
+        if locked and (locked.marked() or not Path(self.wanted.python).exists()):
+            locked.build(deadline)
+        else:
+            self._install(deadline)
+
+    def _locked(self) -> Environment | None:
+        lock = locks.find(self.wanted.distributions, *python_of_node())
+        if lock is None:
+            return None
+        return Environment(Path(self.wanted.python).parent.parent, lock, self.wanted.distributions)
+
+    def _install(self, deadline: float) -> None:
+        """By pip, at exact versions: of what there is no lock for, no file's digest is known."""
         found = self.check().detail
         python = Path(self.wanted.python)
         try:
@@ -97,9 +124,10 @@ class SoftwareStep:
             )
         except runner.CommandError as error:
             raise StepError(
-                f"software is not as planned ({found}) and could not be installed. Use an image "
-                f"that has it under {python.parent.parent}, or give the node python3-venv and a "
-                f"package index that has these versions (pip's own configuration).\n{error}"
+                f"software is not as planned ({found}) and could not be installed. There is a lock "
+                f"of {', '.join(locks.names())}, none for this; without one, use an image that has "
+                f"it under {python.parent.parent}, or give the node python3-venv and a package "
+                f"index that has these versions (pip's own configuration).\n{error}"
             ) from error
 
 

@@ -1,8 +1,9 @@
 """The model's files: from S3 to a folder of the node, checked by size and SHA-256.
 
 A file gets its name only once it is whole and right, so a break at any moment leaves a folder
-that the next run goes on from. What was checked is remembered with the file's size and time of
-change, so that finding everything in place does not read hundreds of gigabytes again.
+that the next run goes on from, in the middle of a file too where its digest is known. What was
+checked is remembered with the file's size and time of change, so that finding everything in place
+does not read hundreds of gigabytes again.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from node_bootstrap import durable
-from node_bootstrap.steps.base import Check, Frequency, StepError
+from node_bootstrap.steps.base import Check, Frequency, StepError, key_of
 
 if TYPE_CHECKING:
     from node_bootstrap.assignment import WeightFile, Weights
     from node_bootstrap.status import NodePhase
 
-PARALLEL = 8
+PARALLEL = 16
 CHUNK_BYTES = 4 * 2**20
 PARTIAL = ".part"
 
-Reader = Callable[[str, str], Iterator[bytes]]
-"""(bucket, key) -> the object's bytes in chunks; StepError when it can't be read."""
+Reader = Callable[[str, str, int], Iterator[bytes]]
+"""(bucket, key, first byte) -> the object's bytes in chunks; StepError when it can't be read."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class WeightsStep:
     @property
     def key(self) -> str:
         """Digest of the list of files."""
-        return hashlib.sha256(repr(self.wanted).encode()).hexdigest()[:16]
+        return key_of(self.wanted)
 
     def check(self) -> Check:
         """Compare sizes, times and what was checked before."""
@@ -107,9 +108,13 @@ class WeightsStep:
         target.parent.mkdir(parents=True, exist_ok=True)
         key = f"{self.wanted.prefix.rstrip('/')}/{file.path}"
         where = f"s3://{self.wanted.bucket}/{key}"
-        digest, size = hashlib.sha256(), 0
-        with partial.open("wb") as out:
-            for chunk in self.read(self.wanted.bucket, key):
+        # What lies there may be of another object: only a digest of the whole can tell.
+        digest, size = _begun(partial) if file.sha256 else (hashlib.sha256(), 0)
+        if size > file.size_bytes:
+            digest, size = hashlib.sha256(), 0
+        resumed = size > 0
+        with partial.open("ab" if size else "wb") as out:
+            for chunk in self._rest(key, size, file):
                 digest.update(chunk)
                 size += len(chunk)
                 out.write(chunk)
@@ -118,6 +123,8 @@ class WeightsStep:
         found = digest.hexdigest()
         if size != file.size_bytes or file.sha256 not in (None, found):
             partial.unlink()
+            if resumed:  # a disk that lost power may hold what was never written
+                return self._fetch(file, deadline)
             raise StepError(
                 f"{where} has {size} bytes and SHA-256 {found}, planned are {file.size_bytes} "
                 f"bytes and {file.sha256}: the object was changed; deploy again to plan with it"
@@ -125,6 +132,12 @@ class WeightsStep:
         partial.chmod(0o644)
         partial.replace(target)
         return _entry(target, found)
+
+    def _rest(self, key: str, start: int, file: WeightFile) -> Iterator[bytes]:
+        """From where the last run broke off; S3 knows no part of no bytes."""
+        if start and start == file.size_bytes:
+            return iter(())
+        return self.read(self.wanted.bucket, key, start)
 
     def _missing(self, ledger: dict[str, str]) -> list[WeightFile]:
         folder = Path(self.wanted.destination)
@@ -146,6 +159,7 @@ class WeightsStep:
     def _stale(self) -> list[Path]:
         folder = Path(self.wanted.destination)
         wanted = {folder / f.path for f in self.wanted.files}
+        wanted |= {p.with_name(p.name + PARTIAL) for p in wanted}
         return sorted(p for p in folder.rglob("*") if not p.is_dir() and p not in wanted)
 
     def _guard(self) -> None:
@@ -178,6 +192,14 @@ class WeightsStep:
         wanted = {f.path for f in self.wanted.files}
         kept = {path: entry for path, entry in sorted(ledger.items()) if path in wanted}
         durable.write(self.ledger, json.dumps(kept, indent=1).encode())
+
+
+def _begun(partial: Path) -> tuple[hashlib._Hash, int]:
+    """Digest and size of what an earlier run left."""
+    if not partial.is_file():
+        return hashlib.sha256(), 0
+    with partial.open("rb") as content:
+        return hashlib.file_digest(content, "sha256"), partial.stat().st_size
 
 
 def _entry(path: Path, sha256: str) -> str:

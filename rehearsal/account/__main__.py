@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rehearsal.account import environment
+from rehearsal.machine.index import Index
 from rehearsal.machine.interface import MachineError
 from rehearsal.paths import Home
 
@@ -37,6 +38,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="SOURCE:TARGET",
         help="a folder of this machine that every instance sees, read-only",
     )
+    parser.add_argument(
+        "--index", type=Path, help="folder of wheels that instances find at a package index"
+    )
     return parser.parse_args(argv)
 
 
@@ -54,8 +58,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if given.image is None:
             return None
         containers = importlib.import_module("rehearsal.machine").Containers
+        index = Index(given.index, account.faults.download) if given.index else None
         return containers(
-            home, given.image, binds, metadata.tree, account.serve_vpc, account.machine_changed
+            home,
+            given.image,
+            binds,
+            metadata.tree,
+            account.serve_vpc,
+            account.machine_changed,
+            index,
         )
 
     try:

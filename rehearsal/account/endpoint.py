@@ -51,9 +51,11 @@ class Endpoint:
 
     def write(self, path: Path) -> None:
         """For the owner's eyes only: it holds the admin's secret key."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        fresh = path.with_suffix(".new")  # others read it at any moment
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             json.dump(asdict(self), file, indent=2)
+        fresh.replace(path)
 
     def served_by_us(self) -> Endpoint:
         """The same endpoint with this process's id."""

@@ -27,6 +27,8 @@ Kind = Literal[
     "terminate",
     "spot-interruption",
     "reservation-expired",
+    "cut-download",
+    "wrong-file",
 ]
 NEEDS: dict[str, dict[str, type]] = {
     "insufficient-capacity": {"launch": int},
@@ -35,8 +37,11 @@ NEEDS: dict[str, dict[str, type]] = {
     "terminate": {"id": str},
     "spot-interruption": {"id": str},
     "reservation-expired": {"id": str},
+    "cut-download": {"file": str, "bytes": int, "calls": int},
+    "wrong-file": {"file": str, "calls": int},
 }
 """What each kind must say besides its kind, and nothing else."""
+STILL_TO_COME = ("insufficient-capacity", "throttle", "slow-start", "cut-download", "wrong-file")
 NO_CAPACITY = Refusal(
     "InsufficientInstanceCapacity",
     "We currently do not have sufficient capacity in the Availability Zone you requested. "
@@ -51,6 +56,8 @@ class Fault:
     launch: which instance launched from now on finds no capacity, 1 is the next one.
     action, calls: an API action and how many of its next calls are throttled.
     seconds: how long each launched instance stays pending. id: of an instance or a reservation.
+    file, bytes: the next `calls` downloads of a file of the package index whose name begins so
+        end after so many bytes, or bring a file of another digest.
     """
 
     kind: Kind
@@ -59,6 +66,8 @@ class Fault:
     calls: int = 0
     seconds: int = 0
     id: str = ""
+    file: str = ""
+    bytes: int = 0
 
 
 def parse(given: object) -> tuple[list[Fault], list[str]]:
@@ -110,8 +119,7 @@ class Faults:
         with self._lock:
             for index, fault in enumerate(self._list):
                 if fault.kind == "throttle" and fault.action == action:
-                    left = [replace(fault, calls=fault.calls - 1)] if fault.calls > 1 else []
-                    self._write([*self._list[:index], *left, *self._list[index + 1 :]])
+                    self._use_up(index)
                     return True
         return False
 
@@ -130,9 +138,24 @@ class Faults:
             self._write(counted)
         return NO_CAPACITY if hit else None
 
+    def download(self, name: str) -> tuple[str, int] | None:
+        """How the download of a file of the package index is broken; counts it."""
+        with self._lock:
+            for index, fault in enumerate(self._list):
+                if fault.file and name.startswith(fault.file):
+                    self._use_up(index)
+                    return fault.kind, fault.bytes
+        return None
+
     def pending_seconds(self) -> float:
         """How long a launched instance stays pending at least."""
         return float(max((f.seconds for f in self._list if f.kind == "slow-start"), default=0))
+
+    def _use_up(self, index: int) -> None:
+        """Count one call of a fault."""
+        fault = self._list[index]
+        left = [replace(fault, calls=fault.calls - 1)] if fault.calls > 1 else []
+        self._write([*self._list[:index], *left, *self._list[index + 1 :]])
 
     def _write(self, faults: list[Fault]) -> None:
         self._list = faults
@@ -145,7 +168,7 @@ def at_once(
     fault: Fault, backends: Sequence[Backend], life: Life
 ) -> Callable[[], Any] | str | None:
     """What a fault does now, what is wrong with it, or None: it is still to come."""
-    if fault.kind in ("insufficient-capacity", "throttle", "slow-start"):
+    if fault.kind in STILL_TO_COME:
         return None
     for backend in backends:
         if fault.kind == "reservation-expired":

@@ -23,7 +23,10 @@ DLAMI = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-"
 
 @dataclass(frozen=True)
 class PublicImage:
-    """An image that the account knows. bootable: the machine has a root file system for it."""
+    """An image that the account knows.
+
+    bootable: the machine has a root file system for it. ssm_agent: it comes with the SSM agent.
+    """
 
     name: str
     description: str
@@ -32,6 +35,7 @@ class PublicImage:
     root_gib: int
     parameters: tuple[str, ...]
     bootable: bool = False
+    ssm_agent: bool = True
 
     @property
     def image_id(self) -> str:
@@ -48,6 +52,7 @@ PUBLIC_IMAGES = (
         8,
         ("/aws/service/debian/release/13/latest/amd64",),
         bootable=True,
+        ssm_agent=False,
     ),
     PublicImage(
         "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) 20260101",
@@ -75,6 +80,7 @@ PUBLIC_IMAGES = (
     ),
 )
 BOOTABLE = frozenset(i.image_id for i in PUBLIC_IMAGES if i.bootable)
+WITH_SSM_AGENT = frozenset(i.image_id for i in PUBLIC_IMAGES if i.ssm_agent)
 
 
 def register(backend: Backend) -> None:

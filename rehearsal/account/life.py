@@ -13,13 +13,14 @@ from moto.ec2.models.instance_types import INSTANCE_TYPES
 from rehearsal.account.ec2 import blocks
 from rehearsal.account.ec2.errors import refuse
 from rehearsal.account.ec2.launches import release
-from rehearsal.account.ec2.models import Instance, NetworkInterface
+from rehearsal.account.ec2.models import Image, Instance, NetworkInterface
 from rehearsal.account.firewall import GroupRule, Member, resolve
 from rehearsal.machine.interface import InstanceState, Launch, Machine, MachineError, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from moto.ec2.models.amis import Ami
     from moto.ec2.models.instances import InstanceState as Ec2State
 
     from rehearsal.account.ec2.backend import Backend
@@ -115,9 +116,11 @@ class Life:
         """Who runs an instance: launched while boot was off, it only has states."""
         return self.machine if instance.boots else self.stateless
 
-    def check_bootable(self, image_id: str | None) -> None:
+    def check_bootable(self, backend: Backend, image_id: str | None) -> None:
         """Refuse to boot an image that this machine has no root file system for."""
-        if self.boot and image_id not in self.bootable:
+        image = backend.amis.get(image_id or "")
+        own = isinstance(image, Image) and image.boots
+        if self.boot and image_id not in self.bootable and not own:
             raise refuse(
                 "Unsupported",
                 f"This rehearsal can boot only {', '.join(sorted(self.bootable))}, not {image_id}. "
@@ -169,6 +172,16 @@ class Life:
         self._call(lambda: self.machine_of(instance).terminate(instance.id))
         return before
 
+    def make_image(self, image: Image, instance: Instance) -> None:
+        """Begin to copy an instance's disk; of one that does not boot there is nothing to copy."""
+        if image.boots:
+            self.save()
+            self._call(lambda: self.machine.make_image(image.id, instance.id))
+
+    def forget_image(self, image_id: str) -> None:
+        """Remove an image's copy; one that boots nothing has none."""
+        self._call(lambda: self.machine.forget_image(image_id))
+
     def console(self, instance: Instance) -> bytes:
         """The console log so far."""
         return self.machine_of(instance).console(instance.id)
@@ -189,10 +202,19 @@ class Life:
                 changed = True
             for instance in backend.instances():
                 changed |= self._reconcile(backend, instance)
+            for image in backend.amis.values():
+                changed |= self._follow_image(image)
             _forget_old(backend)
         if changed:
             self.push_firewall()
         return changed
+
+    def _follow_image(self, image: Ami) -> bool:
+        if image.state != "pending" or not isinstance(image, Image):
+            return False
+        copied = self.machine.image_state(image.id) if image.boots else "available"
+        image.state = "failed" if copied == "unknown" else copied
+        return copied != "pending"
 
     def _reconcile(self, backend: Backend, instance: Instance) -> bool:
         if instance.state == "terminated":

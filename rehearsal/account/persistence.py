@@ -21,6 +21,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import moto
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from moto.s3.models import FakeKey
@@ -84,6 +85,10 @@ def _private_key(der: bytes) -> Any:
     return serialization.load_der_private_key(der, password=None)
 
 
+def _certificate(der: bytes) -> Any:
+    return x509.load_der_x509_certificate(der)
+
+
 class _Body:
     """Stands in the pickle for the body of an S3 object."""
 
@@ -107,6 +112,8 @@ class _Pickler(pickle.Pickler):
             return copyreg.__newobj__, (FakeKey,), state  # pyright: ignore[reportAttributeAccessIssue]  pickle's own
         if isinstance(obj, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):  # KMS's keys
             return _private_key, (_der(obj),)
+        if isinstance(obj, x509.Certificate):  # ACM's
+            return _certificate, (obj.public_bytes(serialization.Encoding.DER),)
         return NotImplemented
 
     def persistent_id(self, obj: Any) -> Any:

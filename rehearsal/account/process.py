@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import make_server
 
-from rehearsal.account import quotas
+from rehearsal.account import balancers, managed, quotas
 from rehearsal.account.ec2 import api
 from rehearsal.account.ec2.backend import backend_of
 from rehearsal.account.endpoint import Endpoint, EndpointError, admin_keys, listen
@@ -54,6 +54,8 @@ def build(home: Home, region: str, machine: MachineFactory) -> Account:
     account = Account(lock, store, Faults(home.account / "faults.json"))
     api.install(account)
     quotas.install()
+    balancers.install()
+    managed.install()
     authorize.install()
     simulate.install()
     store.load()

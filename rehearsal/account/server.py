@@ -21,6 +21,8 @@ from rehearsal.account.images import BOOTABLE, register
 from rehearsal.account.life import Life
 from rehearsal.account.stateless import Stateless
 from rehearsal.account.wire import error_body, region_of, service_of
+from rehearsal.hub import PREFIX as HUB
+from rehearsal.hub import Hub, below_hub, told_to_hub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -59,6 +61,7 @@ class Account:
         self.store = store
         self.faults = faults
         self.app = DomainDispatcherApplication(create_backend_app)
+        self.hub = Hub()
         self.stop: Callable[[], None] = lambda: None
         """Ends the process; set by whoever serves the application."""
         self._woken = threading.Event()
@@ -111,6 +114,8 @@ class Account:
         path = environ.get("PATH_INFO", "")
         if path.startswith(CONTROL):
             return self._control(environ, start_response)
+        if path.startswith(f"{HUB}/"):
+            return self.hub(below_hub(environ), start_response)
         if path.startswith(CLOSED):
             return _fail(environ, start_response, 404, "InvalidAction", f"{path} is not served.")
         return self._serve(environ, start_response)
@@ -134,9 +139,7 @@ class Account:
         # Read before the lock is taken: a slow upload must not hold up the others.
         _read_body(environ)
         if self.faults.throttled(_action(environ)):
-            return _fail(
-                environ, start_response, 503, "RequestLimitExceeded", "Request limit exceeded."
-            )
+            return _fail(environ, start_response, 503, *throttling(environ))
         try:
             with self.lock:
                 self._know_region(region_of(environ["HTTP_AUTHORIZATION"]))
@@ -180,6 +183,8 @@ class Account:
             ("PUT", "limits"): self._set_limits,
             ("GET", "faults"): self._list_faults,
             ("PUT", "faults"): self._set_faults,
+            ("GET", "hub"): self._list_hub,
+            ("PUT", "hub"): self._set_hub,
             ("POST", "shutdown"): self._shutdown,
         }
         _read_body(environ)
@@ -241,6 +246,13 @@ class Account:
             self.store.changed()
         return self._list_faults(None)
 
+    def _list_hub(self, _: Any) -> Answer:
+        return 200, self.hub.told()
+
+    def _set_hub(self, given: Any) -> Answer:
+        wrong = told_to_hub(self.hub, given)
+        return (400, {"error": wrong}) if wrong else self._list_hub(None)
+
     def _shutdown(self, _: Any) -> Answer:
         self.store.save()
         threading.Thread(target=self.stop, name="account-stop").start()
@@ -287,8 +299,28 @@ def _mutates(environ: WSGIEnvironment) -> bool:
     return not _action(environ).startswith(READS)
 
 
+def throttling(environ: WSGIEnvironment) -> tuple[str, str]:
+    """Code and message with which a service asks for fewer calls."""
+    if service_of(environ.get("HTTP_AUTHORIZATION")) == "s3":
+        return "SlowDown", "Please reduce your request rate."
+    return "RequestLimitExceeded", "Request limit exceeded."
+
+
+def _s3_action(environ: WSGIEnvironment) -> str:
+    """The action on objects that a request to S3 calls; "" for all others."""
+    key = environ.get("PATH_INFO", "").lstrip("/").partition("/")[2]
+    if not key:
+        listing = "list-type=2" in environ.get("QUERY_STRING", "")
+        return "ListObjectsV2" if listing else ""
+    words = {"GET": "Get", "PUT": "Put", "HEAD": "Head", "DELETE": "Delete"}
+    word = words.get(environ["REQUEST_METHOD"], "")
+    return f"{word}Object" if word else ""
+
+
 def _action(environ: WSGIEnvironment) -> str:
     """The API action that a request calls; "" for services whose paths say it."""
+    if service_of(environ.get("HTTP_AUTHORIZATION")) == "s3":
+        return _s3_action(environ)
     action = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")[2]
     if not action:
         body: bytes = environ["rehearsal.body"][:4096]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rehearsal.machine.interface import InstanceState, Launch, Rule
+    from rehearsal.machine.interface import ImageState, InstanceState, Launch, Rule
 
 BOOT_SECONDS = 1.0
 """How long an instance is pending, and how long its end takes: long enough to be seen."""
@@ -59,6 +59,16 @@ class Stateless:
     def console(self, instance_id: str) -> bytes:  # noqa: ARG002  # the protocol's name
         """Always empty: nothing runs."""
         return b""
+
+    def make_image(self, image_id: str, instance_id: str) -> None:
+        """Nothing to copy."""
+
+    def image_state(self, image_id: str) -> ImageState:  # noqa: ARG002  # the protocol's name
+        """Whole at once."""
+        return "available"
+
+    def forget_image(self, image_id: str) -> None:
+        """Nothing to remove."""
 
     def firewall(self, vpc_id: str, rules: Sequence[Rule]) -> None:
         """Nothing to filter."""

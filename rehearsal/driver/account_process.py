@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from rehearsal.driver.errors import DriverError
 from rehearsal.engine import Endpoint, read_endpoint
+from rehearsal.machine.processes import send
 from rehearsal.paths import Home
 
 START_SECONDS = 90.0
@@ -39,15 +39,18 @@ class Hardware:
     Attributes:
         image: the root file system.
         binds: folders of this machine, each with the path that instances see it at.
+        index: folder of the wheels that instances find at their package index; None: none.
     """
 
     image: Path
     binds: tuple[tuple[Path, str], ...]
+    index: Path | None = None
 
     def arguments(self) -> list[str]:
         """Return these as arguments of the account's process."""
         binds = [f"--bind={source}:{target}" for source, target in self.binds]
-        return [f"--image={self.image}", *binds]
+        index = [f"--index={self.index}"] if self.index else []
+        return [f"--image={self.image}", *binds, *index]
 
 
 def start(home: Home, region: str, hardware: Hardware | None = None) -> Endpoint:
@@ -146,7 +149,7 @@ def stop(home: Home) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not is_account(endpoint.pid):
             return
-        os.kill(endpoint.pid, number)
+        send(endpoint.pid, number)
         if _ended(endpoint.pid):
             return
 

@@ -11,7 +11,7 @@ from infra.sources import stacks
 from rehearsal import engine
 from rehearsal.driver import account_process, plugin, stackfile, system
 from rehearsal.driver.pulumi import Pulumi
-from rehearsal.image import model, rootfs, vllm
+from rehearsal.image import model, rootfs, vllm, wheels
 from rehearsal.paths import CHECKOUT, Home
 
 MADE_HERE = "build/models/tiny-qwen3-moe"
@@ -37,10 +37,15 @@ class Prepared:
     hardware: account_process.Hardware | None
 
 
-def prepare(stack: stackfile.StackFile, *, boot: bool) -> Prepared:
+def prepare(stack: stackfile.StackFile, *, boot: bool, bare: bool = False) -> Prepared:
     """Build or find all that `up` of a stack needs on this machine.
 
     Cheap checks come first: a machine that can't boot nodes is told so before anything is built.
+
+    Args:
+        stack: the stack's file.
+        boot: instances boot.
+        bare: they find no vLLM, but a package index to install it from.
 
     Raises:
         DriverError: something of the system is missing.
@@ -51,8 +56,11 @@ def prepare(stack: stackfile.StackFile, *, boot: bool) -> Prepared:
     found = engine.ensure()
     hardware = None
     if boot:
-        image, runtime = rootfs.ensure(), vllm.ensure()
-        hardware = account_process.Hardware(image, tuple(vllm.binds(runtime)))
+        image = rootfs.ensure()
+        if bare:
+            hardware = account_process.Hardware(image, (), wheels.ensure())
+        else:
+            hardware = account_process.Hardware(image, tuple(vllm.binds(vllm.ensure())))
     if str(stack.model.get("source", "")).rstrip("/") == MADE_HERE:
         model.ensure(CHECKOUT / MADE_HERE)
     return Prepared(found, hardware)

@@ -94,6 +94,10 @@ def write_copy(source: StackFile, copy: Path) -> None:
         earlier = yaml.safe_load(copy.read_text()) or {}
     content = {name: value for name, value in source.content.items() if name not in SECRETS_KEYS}
     content |= {name: earlier[name] for name in SECRETS_KEYS if name in earlier}
+    # Secrets that were set for the rehearsal are encrypted with its own passphrase: only here.
+    secrets = {k: v for k, v in (earlier.get("config") or {}).items() if list(_encrypted(v, k))}
+    if secrets:
+        content["config"] = {**(content.get("config") or {}), **secrets}
     copy.parent.mkdir(parents=True, exist_ok=True)
     draft = copy.with_suffix(".draft")
     draft.write_text(yaml.safe_dump(content, sort_keys=False))

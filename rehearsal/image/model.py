@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from rehearsal.cache import artifact
+from rehearsal.cache import artifact, locked
 from rehearsal.image import vllm
 
 HERE = Path(__file__).resolve().parent
@@ -38,9 +38,14 @@ def ensure(destination: Path) -> Path:
     """
     made = _made()
     wanted = (made / CHECKSUMS).read_text()
-    if complete(destination) and (destination / CHECKSUMS).read_text() == wanted:
-        return destination
     destination.parent.mkdir(parents=True, exist_ok=True)
+    with locked(destination.with_suffix(".lock")):
+        if not complete(destination) or (destination / CHECKSUMS).read_text() != wanted:
+            _put(made, wanted, destination)
+    return destination
+
+
+def _put(made: Path, wanted: str, destination: Path) -> None:
     with tempfile.TemporaryDirectory(
         prefix=f".{destination.name}-", dir=destination.parent
     ) as scratch:
@@ -51,7 +56,6 @@ def ensure(destination: Path) -> Path:
         if destination.exists():
             destination.rename(Path(scratch) / "old")
         fresh.rename(destination)
-    return destination
 
 
 def complete(folder: Path) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 LOOPBACK = "127.0.0.1"
-START_LIMIT_SECONDS = 180.0
+START_LIMIT_SECONDS = 600.0
 
 
 class ReferenceServerError(RuntimeError):

@@ -12,9 +12,12 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from rehearsal import cache
+from rehearsal.hub import PREFIX as HUB
 from rehearsal.machine.interface import (
     ACCOUNT_ADDRESS,
     ACCOUNT_PORT,
+    INDEX_ADDRESS,
+    INDEX_PORT,
     METADATA_ADDRESS,
     RESOLVER_ADDRESS,
 )
@@ -67,6 +70,7 @@ QUIET_UNITS = (
     "systemd-networkd-persistent-storage.service",
 )
 
+ACCOUNT = f"http://{ACCOUNT_ADDRESS}:{ACCOUNT_PORT}"
 FILES = {
     # Only EC2, and the address alone: without metadata_urls cloud-init also asks DNS for
     # `instance-data`. Host keys need ssh-keygen, which is not in the image. networkd starts after
@@ -80,7 +84,11 @@ disable_network_activation: true
     # What an interface endpoint does on AWS: every unit finds the account by itself.
     "etc/systemd/system.conf.d/10-account.conf": f"""\
 [Manager]
-DefaultEnvironment=AWS_ENDPOINT_URL=http://{ACCOUNT_ADDRESS}:{ACCOUNT_PORT}
+DefaultEnvironment=UV_DEFAULT_INDEX=http://{INDEX_ADDRESS}:{INDEX_PORT}/simple/
+DefaultEnvironment=PIP_INDEX_URL=http://{INDEX_ADDRESS}:{INDEX_PORT}/simple/
+DefaultEnvironment=PIP_TRUSTED_HOST={INDEX_ADDRESS}
+DefaultEnvironment=AWS_ENDPOINT_URL={ACCOUNT}
+DefaultEnvironment=HF_ENDPOINT={ACCOUNT}{HUB}
 """,
     # All instances of a rehearsal share one disk.
     "etc/systemd/journald.conf.d/10-limits.conf": """\

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rehearsal.machine import names
 from rehearsal.machine.interface import MachineError
+from rehearsal.machine.processes import send
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,13 +107,15 @@ def processes(tag: str, instance_id: str | None = None) -> list[int]:
     """Return the process ids of an instance, or of all instances of a rehearsal."""
     found: set[int] = set()
     for branch in _branches(tag, instance_id):
-        for listing in branch.rglob("cgroup.procs"):
+        # os.walk passes over a folder that goes while it is walked, as a unit's does when the unit
+        # ends; Path.rglob raises there.
+        for folder in _deepest_first(branch):
             with contextlib.suppress(OSError):
-                found.update(int(pid) for pid in listing.read_text().split())
+                found.update(int(pid) for pid in (folder / "cgroup.procs").read_text().split())
     return sorted(found - {0})
 
 
-def kill(tag: str, instance_id: str | None = None, patience_s: float = 10.0) -> None:
+def kill(tag: str, instance_id: str | None = None, patience_s: float = 60.0) -> None:
     """Kill every process of an instance (or of all of a rehearsal) and wait for their end.
 
     Raises:
@@ -121,8 +124,7 @@ def kill(tag: str, instance_id: str | None = None, patience_s: float = 10.0) -> 
     deadline = time.monotonic() + patience_s
     while left := processes(tag, instance_id):
         for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            send(pid, signal.SIGKILL)
         if time.monotonic() > deadline:
             raise MachineError(f"Processes {left} can't be killed; they hang in the kernel.")
         time.sleep(0.02)
@@ -155,7 +157,7 @@ def _deepest_first(branch: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _rmdir(folder: Path, patience_s: float = 2.0) -> None:
+def _rmdir(folder: Path, patience_s: float = 30.0) -> None:
     # A cgroup stays busy for a moment after its last process is gone.
     deadline = time.monotonic() + patience_s
     while True:

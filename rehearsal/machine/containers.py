@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import selectors
 import signal
 import subprocess
-import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
-from rehearsal.machine import cgroups, host, instance, network
-from rehearsal.machine.instance import CONTROL_SIGNALS, Folder, Progress, Spec
+from rehearsal.machine import cgroups, host, instance, network, processes, supervisors
+from rehearsal.machine.images import Images
+from rehearsal.machine.instance import Folder, Progress, Spec
 from rehearsal.machine.interface import (
+    ImageState,
     InstanceState,
     Launch,
     MachineError,
@@ -22,7 +23,7 @@ from rehearsal.machine.interface import (
 )
 from rehearsal.machine.network import Vpc
 from rehearsal.machine.services import VpcServices
-from rehearsal.paths import CHECKOUT, Home
+from rehearsal.paths import Home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
 log = logging.getLogger(__name__)
+
+COPY_POLL_S = 0.1
+END_S = 20.0
+"""For a supervisor that was told to end."""
+REMOVAL_PAUSES_S = (0.5, 2.0, 5.0, 15.0)
+"""Between tries to take an instance away: a process or a cgroup may need its time to go."""
 
 
 class Containers:
@@ -47,6 +54,7 @@ class Containers:
         metadata: MetadataSource,
         app: WSGIApplication,
         on_change: Callable[[str], None],
+        index: WSGIApplication | None = None,
     ) -> None:
         """Take charge of the instances of a rehearsal.
 
@@ -58,21 +66,24 @@ class Containers:
             app: the account, served in every VPC.
             on_change: called with an instance's id, in a thread of the machine, after its state
                 may have changed.
+            index: the package index, served in every VPC; None: none is.
 
         Raises:
             MachineError: instances are there but this machine can't serve them (any more).
         """
         self._home = home
         self._image = image
+        self._images = Images(home)
         self._binds = tuple((str(source.resolve()), target) for source, target in binds)
         self._metadata = metadata
         self._app = app
         self._on_change = on_change
+        self._index = index
         self._rules: dict[str, tuple[Rule, ...]] = {}
         self._services: dict[str, VpcServices] = {}
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._lock = threading.RLock()
-        self._watcher = _Watcher(home, self._changed)
+        self._watcher = supervisors.Watcher(home, self._changed)
         self._adopt()
 
     def close(self) -> None:
@@ -95,7 +106,8 @@ class Containers:
         with self._lock:
             if folder.spec() is not None:
                 raise MachineError(f"The instance {launch.instance_id} is here already.")
-            folder.create(Spec(launch, str(self._image), self._binds))
+            layers = self._images.layers(launch.image_id)
+            folder.create(Spec(launch, str(self._image), self._binds, layers))
             try:
                 self._boot(folder, launch)
             except BaseException:
@@ -128,7 +140,7 @@ class Containers:
             return
         folder.condemn()
         self._signal(instance_id, signal.SIGUSR2)
-        self._in_background(self._remove, folder)
+        self._in_background(self._remove_folder, instance_id)
 
     def state(self, instance_id: str) -> InstanceState:
         """Return how far an instance is."""
@@ -145,6 +157,24 @@ class Containers:
         """Return what an instance wrote to its console, of all boots; the end if it is long."""
         path = self._folder(instance_id).console
         return path.read_bytes() if path.exists() else b""
+
+    def make_image(self, image_id: str, instance_id: str) -> None:
+        """Begin to copy an instance's disk; `image_state` tells when it is done.
+
+        Raises:
+            MachineError: there is no such instance.
+        """
+        self._images.begin(image_id, instance_id)
+        self._in_background(self._copy, image_id)
+
+    def image_state(self, image_id: str) -> ImageState:
+        """How far an image is."""
+        return self._images.state(image_id)
+
+    def forget_image(self, image_id: str) -> None:
+        """Remove an image; what instances use of it stays until their end."""
+        with self._lock:
+            self._images.forget(image_id)
 
     def firewall(self, vpc_id: str, rules: Sequence[Rule]) -> None:
         """Replace what is allowed in a VPC; kept until its first instance, if it has none yet.
@@ -166,7 +196,7 @@ class Containers:
             self._connect(Vpc(self._home, launch.vpc_id, launch.vpc_cidr), launch)
             # What an earlier life ended with must not be taken for news of this one.
             folder.record(Progress("booting", 0, folder.progress().boots))
-            child = _spawn_supervisor(folder, lock)
+            child = supervisors.spawn(folder, lock)
         finally:
             os.close(lock)
         self._children[child.pid] = child
@@ -183,7 +213,11 @@ class Containers:
         if vpc.vpc_id not in self._services:
             key = vpc.folder / "metadata.key"
             self._services[vpc.vpc_id] = VpcServices(
-                vpc.netns, key, lambda address: self._metadata(vpc.vpc_id, address), self._app
+                vpc.netns,
+                key,
+                lambda address: self._metadata(vpc.vpc_id, address),
+                self._app,
+                self._index,
             )
 
     def _adopt(self) -> None:
@@ -197,19 +231,37 @@ class Containers:
                 if pid is not None:
                     self._watcher.watch(pid, folder.instance_id)
                 if folder.condemned or folder.spec() is None:
-                    self._in_background(self._remove, folder)
+                    self._in_background(self._remove_folder, folder.instance_id)
+            for image_id in self._images.pending():
+                self._in_background(self._copy, image_id)
 
-    def _remove(self, folder: Folder) -> None:
+    def _copy(self, image_id: str) -> None:
+        try:
+            self._images.copy(image_id)
+        finally:
+            self._on_change(image_id)
+
+    def _remove_folder(self, instance_id: str) -> None:
+        folder = self._folder(instance_id)
         spec = folder.spec()
         if spec is None:
             folder.remove()
             return
         pid = folder.supervisor_pid()
         if pid is not None:
-            os.kill(pid, signal.SIGUSR2)
-            _wait_for_end(pid)
-        with self._lock:
-            self._take_away(folder, spec.launch)
+            processes.end(pid, signal.SIGUSR2, END_S)  # its instance dies with it
+        while instance_id in self._images.pending().values():
+            time.sleep(COPY_POLL_S)  # an image of it outlives it
+        for pause in (*REMOVAL_PAUSES_S, None):
+            try:
+                with self._lock:
+                    self._take_away(folder, spec.launch)
+                break
+            except (MachineError, OSError):
+                if pause is None:
+                    raise
+                log.exception("%s is not away yet", instance_id)
+                time.sleep(pause)
         self._on_change(folder.instance_id)
 
     def _take_away(self, folder: Folder, launch: Launch) -> None:
@@ -219,6 +271,7 @@ class Containers:
         cgroups.remove(self._home.tag, launch.instance_id)
         network.detach(vpc, launch)
         folder.remove()
+        self._images.purge()
         others = self._launches(vpc.vpc_id)
         if others:
             network.serve(vpc, others)
@@ -238,7 +291,7 @@ class Containers:
         with self._lock:  # not while it gets another supervisor
             pid = self._folder(instance_id).supervisor_pid()
             if pid is not None:
-                os.kill(pid, number)
+                processes.send(pid, number)
 
     def _spec(self, folder: Folder) -> Spec:
         spec = folder.spec()
@@ -258,103 +311,12 @@ class Containers:
         found = {(spec.launch.vpc_id, spec.launch.vpc_cidr) for spec in specs if spec is not None}
         return [Vpc(self._home, vpc_id, cidr) for vpc_id, cidr in sorted(found)]
 
-    def _in_background(self, action: Callable[[Folder], None], folder: Folder) -> None:
+    def _in_background(self, action: Callable[[str], None], id_: str) -> None:
         def act() -> None:
             try:
-                action(folder)
+                action(id_)
             except Exception:
-                # It stays condemned, so the next account tries again.
-                log.exception("removing %s", folder.instance_id)
+                # What is condemned or pending stays so: the next account tries again.
+                log.exception("%s of %s", action.__name__, id_)
 
-        threading.Thread(target=act, name=f"remove {folder.instance_id}", daemon=True).start()
-
-
-class _Watcher:
-    """Calls back when a supervisor writes or ends; sleeps in between."""
-
-    def __init__(self, home: Home, changed: Callable[[str], None]) -> None:
-        home.instances.mkdir(parents=True, exist_ok=True)
-        path = home.instances / instance.EVENTS
-        if not path.exists():
-            os.mkfifo(path, 0o600)
-        # Read and write: with its own writer it never meets the end of the file.
-        self._news = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        self._wake, self._waker = os.pipe()
-        self._changed = changed
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._news, selectors.EVENT_READ)
-        self._selector.register(self._wake, selectors.EVENT_READ)
-        self._thread = threading.Thread(target=self._run, name="instances", daemon=True)
-        self._thread.start()
-
-    def watch(self, pid: int, instance_id: str) -> None:
-        """Call back when this supervisor ends."""
-        try:
-            descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
-            self._changed(instance_id)
-            return
-        self._selector.register(descriptor, selectors.EVENT_READ, instance_id)
-
-    def close(self) -> None:
-        """End the thread; a second time does nothing."""
-        if not self._thread.is_alive():
-            return
-        os.write(self._waker, b"x")
-        self._thread.join()
-        for key in list(self._selector.get_map().values()):
-            os.close(key.fd)
-        self._selector.close()
-        os.close(self._waker)
-
-    def _run(self) -> None:
-        while True:
-            for key, _ in self._selector.select():
-                if key.fd == self._wake:
-                    return
-                if key.fd == self._news:
-                    for instance_id in os.read(self._news, 4096).decode().split():
-                        self._tell(instance_id)
-                else:
-                    self._selector.unregister(key.fd)
-                    os.close(key.fd)
-                    self._tell(key.data)
-
-    def _tell(self, instance_id: str) -> None:
-        try:
-            self._changed(instance_id)
-        except Exception:
-            log.exception("telling of %s", instance_id)
-
-
-def _spawn_supervisor(folder: Folder, lock: int) -> subprocess.Popen[bytes]:
-    # Blocked until the supervisor listens: a stop that comes at once must not end it unheard.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, CONTROL_SIGNALS)
-    try:
-        with folder.supervisor_log.open("ab") as output:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "rehearsal.machine.supervisor", str(folder.path)],
-                cwd=CHECKOUT,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                pass_fds=(lock,),
-            )
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    folder.note_supervisor(child.pid)
-    return child
-
-
-def _wait_for_end(pid: int) -> None:
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    with selectors.DefaultSelector() as selector:
-        selector.register(descriptor, selectors.EVENT_READ)
-        if not selector.select(timeout=20):
-            os.kill(pid, signal.SIGKILL)  # its instance dies with it
-            selector.select()
-    os.close(descriptor)
+        threading.Thread(target=act, name=f"{action.__name__} {id_}", daemon=True).start()

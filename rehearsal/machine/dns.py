@@ -6,11 +6,11 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rehearsal.machine import processes
 from rehearsal.machine.interface import RESOLVER_ADDRESS, Launch, MachineError
 
 if TYPE_CHECKING:
@@ -88,8 +88,9 @@ def update(folder: Path, netns: str, launches: Sequence[Launch]) -> None:
     text = configuration(folder, domain_of(launches[0]), cidrs)
     pid = _pid(folder)
     if pid is not None and path.exists() and path.read_text() == text:
-        os.kill(pid, signal.SIGHUP)
-        return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGHUP)
+            return
     stop(folder)
     path.write_text(text)
     _start(folder, netns)
@@ -98,14 +99,9 @@ def update(folder: Path, netns: str, launches: Sequence[Launch]) -> None:
 def stop(folder: Path, patience_s: float = 5.0) -> None:
     """End a VPC's dnsmasq and wait for it; none running is no error."""
     pid = _pid(folder)
-    if pid is None:
-        return
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + patience_s
-    while _pid(folder) is not None:
-        if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.01)
+    if pid is not None:
+        # Its process, not its pid-file: dnsmasq removes that first, its sockets close later.
+        processes.end(pid, signal.SIGTERM, patience_s)
 
 
 def _start(folder: Path, netns: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from rehearsal.machine import cgroups, firewall, host, inside, names
 from rehearsal.machine.instance import Folder
 from rehearsal.machine.interface import Launch, MachineError
+from rehearsal.machine.processes import send
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +102,7 @@ def kill(home: Home, instance_id: str, pattern: str) -> list[int]:
         lines = "\n".join(f"  {pid} {line}" for pid, line in processes(home, instance_id))
         raise MachineError(f"No process of {instance_id} matches {pattern!r}; it has:\n{lines}")
     for pid in matching:
-        os.kill(pid, signal.SIGKILL)
+        send(pid, signal.SIGKILL)  # its parent's end may have ended it already
     return matching
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import time
 import uuid
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
@@ -17,6 +18,8 @@ from rehearsal.paths import Home
 if TYPE_CHECKING:
     from pathlib import Path
 
+LOOKS, LOOK_S = 20, 0.01
+"""Somebody who looks whether an instance is kept has its lock for a moment."""
 CONTROL_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """What a supervisor takes for power off, reboot, kill."""
 Phase = Literal["booting", "running", "ended"]
@@ -31,6 +34,8 @@ class Spec:
     launch: Launch
     image: str
     binds: tuple[tuple[str, str], ...]
+    layers: tuple[str, ...] = ()
+    """Of an image that was made from an instance, above `image`; the topmost first."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,9 @@ class Folder:
         for name in ("base", "disk/upper", "disk/work", "root", "sys", "hw/hypervisor"):
             (self.path / name).mkdir(parents=True, exist_ok=True)
         (self.path / "empty").touch()
+        for number in range(len(spec.layers)):
+            (self.path / f"layer{number}").mkdir(exist_ok=True)
+        (self.path / "layers").write_text("".join(f"{layer}\n" for layer in spec.layers))
         # cloud-init takes the machine for an EC2 instance if this begins with ec2.
         stable = uuid.uuid5(uuid.NAMESPACE_OID, spec.launch.instance_id).hex
         known = f"ec2{stable[3:8]}-{stable[8:12]}-{stable[12:16]}-{stable[16:20]}-{stable[20:]}"
@@ -105,7 +113,8 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             return None
         binds = tuple((source, target) for source, target in data["binds"])
-        return Spec(Launch(**data["launch"]), data["image"], binds)
+        layers = tuple(data.get("layers", ()))
+        return Spec(Launch(**data["launch"]), data["image"], binds, layers)
 
     def progress(self) -> Progress:
         """Return what the supervisor last wrote."""
@@ -124,8 +133,8 @@ class Folder:
         with os.fdopen(pipe, "wb", buffering=0) as stream:
             try:
                 stream.write(self.instance_id.encode() + b"\n")
-            except BlockingIOError:
-                return  # full of unread news: the reader looks at everything anyway
+            except (BlockingIOError, BrokenPipeError):
+                return  # full of unread news, or nobody reads any more: both look at the record
 
     def lock(self) -> int | None:
         """Take the instance; the open descriptor holds it. None while a supervisor has it.
@@ -134,9 +143,13 @@ class Folder:
         instance with a supervisor looks as if it had none.
         """
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        for _ in range(LOOKS):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(LOOK_S)
+        else:
             os.close(descriptor)
             return None
         (self.path / "supervisor.pid").unlink(missing_ok=True)  # that of an earlier life
@@ -159,8 +172,12 @@ class Folder:
 
     def supervisor_pid(self) -> int | None:
         """Return the supervisor's process id while it lives."""
-        path = self.path / "supervisor.pid"
-        return int(path.read_text()) if self.kept() and path.exists() else None
+        if not self.kept():
+            return None
+        try:
+            return int((self.path / "supervisor.pid").read_text())
+        except FileNotFoundError:
+            return None
 
     def note_supervisor(self, pid: int) -> None:
         """Write the supervisor's process id."""

@@ -15,10 +15,14 @@ RESOLVER_ADDRESS = "169.254.169.253"
 ACCOUNT_ADDRESS = "169.254.169.252"
 """Where the account's API is reached from inside a VPC, as an interface endpoint would be."""
 ACCOUNT_PORT = 4566
+INDEX_ADDRESS = "169.254.169.251"
+"""Where nodes reach the package index of the rehearsal; it answers only where one was asked for."""
+INDEX_PORT = 3141
 CLIENT_NETWORK = "198.18.0.0/15"
 """Addresses of this machine as a client of a VPC (RFC 2544 range: routed nowhere)."""
 
 InstanceState = Literal["pending", "running", "stopped", "terminated"]
+ImageState = Literal["pending", "available", "failed", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,18 @@ class Machine(Protocol):
 
     def console(self, instance_id: str) -> bytes:
         """The console log so far."""
+        ...
+
+    def make_image(self, image_id: str, instance_id: str) -> None:
+        """Begin to copy an instance's disk into an image that instances can boot from."""
+        ...
+
+    def image_state(self, image_id: str) -> ImageState:
+        """How far an image is; `unknown` for one that was never made here, or was forgotten."""
+        ...
+
+    def forget_image(self, image_id: str) -> None:
+        """Remove an image. Instances that were made from it live on. Unknown ids are no error."""
         ...
 
     def firewall(self, vpc_id: str, rules: Sequence[Rule]) -> None:

@@ -16,6 +16,7 @@ from rehearsal.machine import dns, firewall, host, names, netns
 from rehearsal.machine.interface import (
     ACCOUNT_ADDRESS,
     CLIENT_NETWORK,
+    INDEX_ADDRESS,
     METADATA_ADDRESS,
     RESOLVER_ADDRESS,
     Launch,
@@ -95,7 +96,7 @@ def ensure(vpc: Vpc) -> bool:
 
 def _build(vpc: Vpc, wire: IPv4Network) -> None:
     netns.sysctl(vpc.netns, ROUTER_SYSCTLS)
-    services = (METADATA_ADDRESS, RESOLVER_ADDRESS, ACCOUNT_ADDRESS)
+    services = (METADATA_ADDRESS, RESOLVER_ADDRESS, ACCOUNT_ADDRESS, INDEX_ADDRESS)
     netns.ip([f"address add {address}/32 dev lo" for address in services], netns=vpc.netns)
     firewall.apply(vpc.netns, firewall.ruleset(vpc.cidr, CLIENT_END, ()))
     outer, inner = wire[1], wire[2]

@@ -2,7 +2,9 @@
 # Boots one instance: own namespaces, own root file system, then its systemd as process 1.
 #
 # Runs in the instance's folder, which holds `base` (empty, for the image), `disk/upper`,
-# `disk/work`, `root` (empty), `sys` (empty), `hw/hypervisor/uuid`, `boot_id`, `empty`.
+# `disk/work`, `root` (empty), `sys` (empty), `hw/hypervisor/uuid`, `boot_id`, `empty`, `layers`
+# (a line for each folder that lies above the image, the topmost first) and `layer0`, `layer1`, …
+# (empty, for these).
 # Only names relative to it are given to overlayfs: a colon or comma in a path would end an option.
 #
 #   node.sh enter NETNS NEWS CONSOLE IMAGE CGROUP[:CGROUP…] [SOURCE TARGET]…
@@ -83,12 +85,19 @@ enter() {
 }
 
 boot() {
-  local news=$1 console=$2 image=$3 init
+  local news=$1 console=$2 image=$3 init layer lower="" number=0
   shift 3
   # /proc is still the outer one here, and this read is done by the shell itself.
   read -r init _ </proc/self/stat
   mount --bind "$image" base
-  mount -t overlay -o lowerdir=base,upperdir=disk/upper,workdir=disk/work overlay root
+  # An instance of an earlier version has no such file.
+  [ -e layers ] || : >layers
+  while read -r layer; do
+    mount --bind "$layer" "layer$number"
+    lower="${lower}layer$number:"
+    number=$((number + 1))
+  done <layers
+  mount -t overlay -o "lowerdir=${lower}base,upperdir=disk/upper,workdir=disk/work" overlay root
   own_proc
   own_sys
   own_dev "$console"

@@ -13,6 +13,8 @@ from rehearsal.machine import imds, netns
 from rehearsal.machine.interface import (
     ACCOUNT_ADDRESS,
     ACCOUNT_PORT,
+    INDEX_ADDRESS,
+    INDEX_PORT,
     METADATA_ADDRESS,
     MachineError,
 )
@@ -37,35 +39,41 @@ class VpcServices:
         key_file: Path,
         tree: Callable[[str], dict[str, Any] | None],
         app: WSGIApplication,
+        index: WSGIApplication | None = None,
     ) -> None:
-        """Open both sockets in the VPC's namespace and serve on them.
+        """Open the sockets in the VPC's namespace and serve on them.
 
         Args:
             namespace: of the VPC.
             key_file: signs metadata tokens; made where missing.
             tree: source address → metadata tree.
             app: the account.
+            index: the package index; None: nothing answers there.
 
         Raises:
             MachineError: a socket can't be opened.
         """
         metadata = _listen(namespace, METADATA_ADDRESS, METADATA_PORT)
         account = _listen(namespace, ACCOUNT_ADDRESS, ACCOUNT_PORT)
-        self._sockets = (metadata, account)
-        self._servers: tuple[BaseServer, ...] = (
-            _MetadataServer(metadata, imds.Tokens(_key(key_file)), tree),
-            _account_server(account, app),
-        )
+        self._sockets = [metadata, account]
+        self._servers: dict[str, BaseServer] = {
+            "metadata": _MetadataServer(metadata, imds.Tokens(_key(key_file)), tree),
+            "account": _wsgi_server(account, app),
+        }
+        if index is not None:
+            packages = _listen(namespace, INDEX_ADDRESS, INDEX_PORT)
+            self._sockets.append(packages)
+            self._servers["index"] = _wsgi_server(packages, index)
         self._threads = [
             threading.Thread(target=server.serve_forever, name=f"{namespace} {role}", daemon=True)
-            for server, role in zip(self._servers, ("metadata", "account"), strict=True)
+            for role, server in self._servers.items()
         ]
         for thread in self._threads:
             thread.start()
 
     def close(self) -> None:
         """Stop serving and free the addresses."""
-        for server in self._servers:
+        for server in self._servers.values():
             server.shutdown()
             server.server_close()
         for listener in self._sockets:
@@ -155,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
         log.debug("metadata %s %s", self._address, format % args)
 
 
-def _account_server(listener: socket.socket, app: WSGIApplication) -> BaseServer:
+def _wsgi_server(listener: socket.socket, app: WSGIApplication) -> BaseServer:
     # Supervisors import this package too: werkzeug would cost each of them a quarter second.
     from werkzeug.serving import WSGIRequestHandler, make_server  # noqa: PLC0415 - for the reason above
 
@@ -163,11 +171,12 @@ def _account_server(listener: socket.socket, app: WSGIApplication) -> BaseServer
         timeout = IDLE_TIMEOUT_S
 
         def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's name
-            log.debug("account %s %s", type, message % args if args else message)
+            log.debug("served %s %s", type, message % args if args else message)
 
+    address, port = listener.getsockname()
     return make_server(
-        ACCOUNT_ADDRESS,
-        ACCOUNT_PORT,
+        address,
+        port,
         app,
         threaded=True,
         fd=listener.fileno(),

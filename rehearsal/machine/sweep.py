@@ -48,7 +48,7 @@ def sweep(tag: str) -> None:
     if _cgroups(tag):
         cgroups.remove(tag)
     # A link dies with its namespace, but not at once.
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while (left := leftovers(tag)) and time.monotonic() < deadline:
         time.sleep(0.05)
     if left:

@@ -24,15 +24,17 @@ def neighbours(stack: Rehearsed) -> Iterator[dict[str, str]]:
     ec2 = stack.client("ec2")
     with contextlib.ExitStack() as ends:
         same = stack.outputs()["vpc_id"]
-        (subnet,) = (
-            s["SubnetId"]
+        (subnet, zone) = next(
+            (s["SubnetId"], s["AvailabilityZone"])
             for s in ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [same]}])["Subnets"]
             if s["CidrBlock"].startswith(NETWORK.split("/")[0])
         )
         other = ec2.create_vpc(CidrBlock=OTHER_NETWORK)["Vpc"]["VpcId"]
         ends.callback(ec2.delete_vpc, VpcId=other)
         cidr = OTHER_NETWORK.replace("/16", "/24")
-        away = ec2.create_subnet(VpcId=other, CidrBlock=cidr)["Subnet"]["SubnetId"]
+        # A zone that AWS picks by itself may be one that lacks the instance type.
+        place = {"VpcId": other, "CidrBlock": cidr, "AvailabilityZone": zone}
+        away = ec2.create_subnet(**place)["Subnet"]["SubnetId"]
         ends.callback(ec2.delete_subnet, SubnetId=away)
         found = {
             "bystander": ends.enter_context(_instance(stack, ec2, same, subnet)),

@@ -1,27 +1,34 @@
-"""The stack rehearsal-pd driven as a user drives it, and its groups asked one by one."""
+"""The stack rehearsal-pd driven as a user drives it, and its groups asked one by one.
+
+Its groups' APIs answer the gateway alone, so what asks them past it does so from the gateway's
+network.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from rehearsed import CHECKOUT, MODEL, Answer, Rehearsed
+from rehearsed import CHECKOUT, MODEL, Answer, Rehearsed, own_network
 
 from node_bootstrap.gateway.counters import Counters, parse
 from node_bootstrap.gateway.pair_probe import PairReport, Question, Side, probe_pair
-from node_bootstrap.status import GroupReport
+from node_bootstrap.status import GatewayReport, GroupReport
 
 STACK = "rehearsal-pd"
-NETWORK = "10.54.0.0/16"
+NETWORK = own_network(12)
 PREFILL, DECODE = ("prefill-0-0", "prefill-0-1"), ("decode-0-0", "decode-0-1")
 NODES = (*PREFILL, *DECODE)
 PORT, SIDE_CHANNELS = 8000, (5600, 5601)
 CONTEXT = 512
+TOOLS = ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
+"""What vLLM asks for before it takes the field `tools`."""
 HAND_OVER = {
     "do_remote_decode": True,
     "do_remote_prefill": False,
@@ -33,17 +40,34 @@ HAND_OVER = {
 
 
 def write_pd_stack(
-    folder: Path, network: str = NETWORK, *, direct: bool = False, **changes: Any
+    folder: Path,
+    network: str = NETWORK,
+    *,
+    gateway: dict[str, Any] | None = None,
+    checks: dict[str, Any] | None = None,
+    **changes: Any,
 ) -> Path:
-    """Write the stack file with settings of both groups changed; return its folder."""
+    """Write the stack file with settings of both groups changed; return its folder.
+
+    gateway, checks: further settings of those sections.
+
+    The other examples lie beside it as they are.
+    """
     data = yaml.safe_load((CHECKOUT / f"Pulumi.{STACK}.yaml").read_text())
     data["config"]["moe-serving:network"]["cidr"] = network
-    if direct:
-        # Without a gateway, this machine reaches the groups' own APIs.
-        data["config"]["moe-serving:gateway"] = {"enabled": False}
+    # While a group starts anew on a busy machine, requests are to wait, not to be refused.
+    data["config"]["moe-serving:gateway"] |= {
+        "wait": "180s",
+        "waiting_requests": 1000,
+        **(gateway or {}),
+    }
+    if checks is not None:
+        data["config"]["moe-serving:checks"] |= checks
     for group in data["config"]["moe-serving:groups"].values():
         group.update(changes)
     folder.mkdir(parents=True, exist_ok=True)
+    for example in CHECKOUT.glob("Pulumi.*.yaml"):
+        shutil.copy(example, folder)
     (folder / f"Pulumi.{STACK}.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
     return folder
 
@@ -79,22 +103,37 @@ class PrefillDecode(Rehearsed):
         """Node -> private address."""
         return {name_of(i): i["PrivateIpAddress"] for i in self.living()}
 
-    def instances(self) -> dict[str, str]:
-        return {name_of(i): i["InstanceId"] for i in self.living()}
-
     def report(self, primary: str) -> GroupReport:
         """A group as its primary last reported it."""
         report = self.status(primary).group
         assert report is not None
         return report
 
+    def gateway(self) -> GatewayReport:
+        """The gateway as it last reported itself."""
+        report = self.status("gateway").gateway
+        assert report is not None
+        return report
+
+    def in_full(self, past: Mapping[str, int] | None = None) -> bool:
+        """Whether a completion comes through the gateway, with every group in it.
+
+        past: group -> a generation; it must be there in a later one.
+        """
+        gateway = self.status("gateway").gateway
+        if gateway is None or not gateway.serving:
+            return False
+        lives = {g.name: g.generation for g in gateway.groups if g.routed and not g.why}
+        later = all(lives.get(group, 0) > life for group, life in (past or {}).items())
+        return later and len(lives) == len(gateway.groups)
+
     def restart(self, node: str, cause: str) -> None:
         """Have the group of a node start anew, and wait until it has."""
         primary = node.rpartition("-")[0] + "-0"
         before = self.report(primary).generation
         self.inside(node, "python3", "/opt/moe/current/moe-node.pyz", "restart", cause)
-        self.wait("the next life", lambda: self.report(primary).generation > before, 15)
-        self.wait("ready again", lambda: self.report(primary).phase == "ready", 120)
+        self.wait("the next life", lambda: self.report(primary).generation > before, 60)
+        self.wait("ready again", lambda: self.report(primary).phase == "ready", 300)
 
     def host(self, node: str) -> str:
         known = self.__dict__.setdefault("_addresses", {})
@@ -117,15 +156,24 @@ class PrefillDecode(Rehearsed):
         return Side(group, self.host(primary), PORT, 2, self.parameter("api-key"))
 
     def probe(self) -> PairReport:
-        return probe_pair(self.side(PREFILL[0]), self.side(DECODE[0]), Question(MODEL))
+        prefill, decode = self.side(PREFILL[0]), self.side(DECODE[0])
+        return self.in_node("gateway", lambda: probe_pair(prefill, decode, Question(MODEL)))
+
+    def connect(self, host: str, port: int = PORT) -> http.client.HTTPConnection:
+        """A connection as the gateway makes it."""
+        return self.connect_from("gateway", host, port)
 
     def counters(self, primary: str) -> Counters:
         return parse(self.metrics(primary))
 
     def metrics(self, primary: str) -> str:
-        connection = http.client.HTTPConnection(self.host(primary), PORT, timeout=5)
+        return self.get(self.host(primary), PORT, "/metrics")
+
+    def get(self, host: str, port: int, path: str) -> str:
+        """What the gateway gets at an address."""
+        connection = self.connect(host, port)
         try:
-            connection.request("GET", "/metrics")
+            connection.request("GET", path)
             return connection.getresponse().read().decode()
         finally:
             connection.close()
@@ -142,8 +190,7 @@ class PrefillDecode(Rehearsed):
 
     def ask(self, primary: str, body: dict[str, Any], rank: int = 0) -> Answer:
         """One completion of one rank, past the gateway."""
-        host = self.host(primary)
-        connection = http.client.HTTPConnection(host, PORT, timeout=30)
+        connection = self.connect(self.host(primary))
         headers = {
             "Content-Type": "application/json",
             "X-data-parallel-rank": str(rank),

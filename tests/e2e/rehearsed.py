@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -15,15 +16,20 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 import pytest
 import yaml
 
+from infra.names import NODE_TAG
 from node_bootstrap import jsondata
 from node_bootstrap.assignment import status_key
 from node_bootstrap.status import GroupReport, Status
+from rehearsal.machine import inside, netns
+from rehearsal.paths import Home
+
+T = TypeVar("T")
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NODES = ("serve-0-0", "serve-0-1")
@@ -57,7 +63,7 @@ class Rehearsed:
         return [sys.executable, "-m", "rehearsal", verb, *options]
 
     def run(
-        self, verb: str, *options: str, check: bool = True, timeout: float = 600
+        self, verb: str, *options: str, check: bool = True, timeout: float = 1200
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             self.command(verb, *options),
@@ -137,21 +143,35 @@ class Rehearsed:
 
     def instances(self) -> dict[str, str]:
         """Node name -> id of its living instance."""
-        found = {}
-        for reservation in self.client("ec2").describe_instances()["Reservations"]:
-            for instance in reservation["Instances"]:
-                name = next(
-                    (t["Value"] for t in instance.get("Tags", ()) if t["Key"] == "Name"), ""
-                )
-                if name in NODES and instance["State"]["Name"] != "terminated":
-                    found[name] = instance["InstanceId"]
-        return found
+        filters = [
+            {"Name": "tag-key", "Values": [NODE_TAG]},
+            {"Name": "instance-state-name", "Values": ["pending", "running", "stopped"]},
+        ]
+        pages = self.client("ec2").describe_instances(Filters=filters)["Reservations"]
+        return {
+            tag["Value"]: instance["InstanceId"]
+            for page in pages
+            for instance in page["Instances"]
+            for tag in instance["Tags"]
+            if tag["Key"] == NODE_TAG
+        }
 
     def inside(self, node: str, *command: str, check: bool = True) -> str:
         done = self.run("exec", node, "--", *command, check=False)
         if check and done.returncode:
             pytest.fail(f"{node}: {command} ended with {done.returncode}:\n{done.stdout[-3000:]}")
         return done.stdout
+
+    def in_node(self, node: str, action: Callable[[], T]) -> T:
+        """Do something in the network of a node; sockets that it makes stay there."""
+        pid = inside.init_pid(Home(self.root), self.instances()[node])
+        return netns.inside(f"/proc/{pid}/ns/net", action)
+
+    def connect_from(self, node: str, host: str, port: int) -> http.client.HTTPConnection:
+        """A connection as a node makes it: security groups let through what they let it."""
+        connection = http.client.HTTPConnection(host, port, timeout=30)
+        self.in_node(node, connection.connect)
+        return connection
 
     def complete(
         self, prompt: str, *, rank: int | None = None, timeout: float = 20, **more: Any
@@ -184,13 +204,13 @@ class Rehearsed:
                 if holds():
                     return time.monotonic() - started
             time.sleep(0.25)
-        report = "\n".join(str(self.status(node)) for node in NODES)
+        report = "\n".join(str(self.status(node)) for node in self.instances())
         pytest.fail(f"after {seconds:.0f} s still not: {what}\n{report}")
 
     def every_rank_answers(self) -> bool:
         return all(self.complete("The experts", rank=r, timeout=5).code == 200 for r in (0, 1))
 
-    def wait_until_ready(self, seconds: float = 120) -> float:
+    def wait_until_ready(self, seconds: float = 300) -> float:
         return self.wait(
             "ready, every rank answering",
             lambda: self.group().phase == "ready" and self.every_rank_answers(),
@@ -237,24 +257,60 @@ class Load:
         ]
 
 
-NETWORK = os.environ.get("MOE_E2E_NETWORK", "10.42.0.0/16")
-OTHER_NETWORK = os.environ.get("MOE_E2E_OTHER_NETWORK", "10.43.0.0/16")
-"""For networks beside the session's own: this machine has one route to each.
+def own_network(place: int) -> str:
+    """Return the network of one use in these tests: this machine has one route to each.
 
-Two checkouts that run these tests at a time need networks of their own.
-"""
+    Tests that run side by side have ranges of their own, 16 networks each: the workers of one run,
+    and two checkouts by MOE_E2E_FIRST_NETWORK, the second number of the first address.
+    """
+    first = int(os.environ.get("MOE_E2E_FIRST_NETWORK", "42"))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return f"10.{first + 16 * worker + place}.0.0/16"
 
 
-def write_stack(folder: Path, *, network: str = NETWORK, **changes: Any) -> Path:
+NETWORK = own_network(0)
+OTHER_NETWORK = own_network(1)
+"""For networks beside the session's own."""
+
+
+def write_stack(
+    folder: Path,
+    *,
+    network: str = NETWORK,
+    checks: dict[str, Any] | None = None,
+    gateway: dict[str, Any] | None = None,
+    keys: list[dict[str, Any]] | None = None,
+    **changes: Any,
+) -> Path:
     """Write the rehearsal's stack file with the group's settings changed; return its folder.
+
+    checks, gateway: those sections, where they are not the file's own. keys: of the endpoint.
 
     The other examples lie beside it as they are: pages plan them too.
     """
     data = yaml.safe_load((CHECKOUT / "Pulumi.rehearsal.yaml").read_text())
     data["config"]["moe-serving:network"]["cidr"] = network
     data["config"]["moe-serving:groups"]["serve"].update(changes)
+    for section, settings in (("checks", checks), ("gateway", gateway)):
+        if settings is not None:
+            data["config"].setdefault(f"moe-serving:{section}", {}).update(settings)
+    if keys is not None:
+        data["config"]["moe-serving:endpoint"]["keys"] = keys
     folder.mkdir(parents=True, exist_ok=True)
     for example in CHECKOUT.glob("Pulumi.*.yaml"):
         shutil.copy(example, folder)
     (folder / "Pulumi.rehearsal.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
     return folder
+
+
+R = TypeVar("R", bound=Rehearsed)
+
+
+@contextlib.contextmanager
+def running(stack: R) -> Iterator[R]:
+    """The stack, up and answering; `down` afterwards whatever happens, with its own proof."""
+    try:
+        stack.run("up", timeout=1200)
+        yield stack
+    finally:
+        stack.run("down")

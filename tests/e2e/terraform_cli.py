@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-COMMAND_SECONDS = 300
+COMMAND_SECONDS = 900
 
 
 def plugin_folder() -> Path:

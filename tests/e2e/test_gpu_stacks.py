@@ -19,7 +19,7 @@ from infra.model import facts
 from infra.plan.plan import Plan
 from infra.planning import make_plan
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.e2e
 
 GPU_STACKS = ("single-node", "wide-ep", "pd", "p6-b200", "p6-b300")
 INTERFACES = {"p5en.48xlarge": 17, "p6-b200.48xlarge": 9, "p6-b300.48xlarge": 17}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from rehearsed import CHECKOUT, OTHER_NETWORK, Rehearsed, write_stack
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 
 @pytest.fixture
@@ -105,9 +105,18 @@ def interrupt_group(_: Rehearsed, process: subprocess.Popen) -> None:
     os.killpg(process.pid, signal.SIGINT)
 
 
-@pytest.mark.parametrize("when", [resources_begun, launched], ids=["resources-begun", "launched"])
-@pytest.mark.parametrize("how", [interrupt_group, kill_engine], ids=["sigint", "kill-9"])
-def test_an_interrupted_up_goes_on_and_down_leaves_nothing(bare: Rehearsed, when, how) -> None:
+@pytest.mark.parametrize(
+    ("how", "when"),
+    [
+        pytest.param(interrupt_group, launched, id="sigint-launched"),
+        pytest.param(kill_engine, resources_begun, id="kill-9-resources-begun"),
+        pytest.param(
+            interrupt_group, resources_begun, id="sigint-resources-begun", marks=pytest.mark.drill
+        ),
+        pytest.param(kill_engine, launched, id="kill-9-launched", marks=pytest.mark.drill),
+    ],
+)
+def test_an_interrupted_up_goes_on_and_down_leaves_nothing(bare: Rehearsed, how, when) -> None:
     before = machine_state(str(bare.root))
     interrupt_when(bare, when(bare), how)
     bare.run("up")

@@ -11,9 +11,10 @@ from typing import Any
 import boto3
 import pytest
 import yaml
+from certificates import imported
 from rehearsed import CHECKOUT, Rehearsed
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.e2e
 
 STACK, REGION = "single-node", "us-east-2"
 NOBODYS = f"arn:aws:acm:{REGION}:123456789012:certificate/0a1b2c3d-0000-0000-0000-000000000000"
@@ -70,8 +71,7 @@ def test_a_public_endpoint_is_made_unchanged_and_taken_away(account: Account) ->
     assert "CertificateNotFound" in said
     assert account.client("ec2").describe_instances()["Reservations"] == [], "nothing is billed"
 
-    acm = account.client("acm")
-    certificate = acm.request_certificate(DomainName="llm.example.org")["CertificateArn"]
+    certificate = imported(account.client("acm"), "llm.example.org")
     account.settings(endpoint=public(certificate))
     _, said = account.up()
     elb = account.client("elbv2")
@@ -84,9 +84,10 @@ def test_a_public_endpoint_is_made_unchanged_and_taken_away(account: Account) ->
     health = elb.describe_target_health(TargetGroupArn=group["TargetGroupArn"])
     (target,) = health["TargetHealthDescriptions"]
     ec2 = account.client("ec2")
-    (instance,) = [i for r in ec2.describe_instances()["Reservations"] for i in r["Instances"]]
-    assert target["Target"]["Id"] == instance["PrivateIpAddress"]
-    assert not instance.get("PublicIpAddress"), "the node itself stays private"
+    instances = [i for r in ec2.describe_instances()["Reservations"] for i in r["Instances"]]
+    addresses = {i["InstanceType"]: i["PrivateIpAddress"] for i in instances}
+    assert (target["Target"]["Id"], group["Protocol"]) == (addresses["c7i.xlarge"], "TLS")
+    assert not any(i.get("PublicIpAddress") for i in instances), "the nodes stay private"
     _, said = account.up()
     assert re.search(r"Resources:\s+\d+ unchanged\s", said), said[-2000:]
 

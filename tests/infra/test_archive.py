@@ -66,12 +66,16 @@ def test_a_changed_source_is_another_archive(checkout, built):
     assert archive.build(root, say=lambda _: None).sha256 != built.sha256
 
 
-def test_carries_the_node_and_its_libraries_and_nothing_of_vllms(built):
+def test_carries_the_node_its_libraries_and_the_plugin_but_no_vllm(built):
     held = names(built)
     assert "site-packages/node_bootstrap/assignment.py" in held
     assert "site-packages/boto3/__init__.py" in held
     assert "site-packages/prometheus_client/__init__.py" in held
-    assert not [name for name in held if "vllm_cpu_ep" in name or name.endswith(".pyc")]
+    assert "site-packages/node_bootstrap/vllm_cpu_ep/pyproject.toml" in held
+    assert not [
+        name for name in held if name.startswith(("site-packages/vllm", "site-packages/torch"))
+    ]
+    assert not [name for name in held if name.endswith(".pyc")]
 
 
 def test_carries_only_the_apis_that_a_node_calls(built):

@@ -64,6 +64,25 @@ def test_every_job_that_changes_something_runs_one_at_a_time() -> None:
     assert all("concurrency" in JOBS[job] for job in changing)
 
 
+def test_a_job_that_only_reads_asks_what_the_deployer_may_do() -> None:
+    asked = [line for job, line in COMMANDS if job == "preview" and "moe preflight" in line]
+    assert asked == ['.venv/bin/moe preflight "$STACK" --role "$DEPLOYER"']
+
+
+@pytest.mark.parametrize("variable", ["STACK", "EPHEMERAL"])
+def test_the_model_of_a_jobs_stack_is_in_s3_or_copied_before_the_update(variable: str) -> None:
+    stack = yaml.safe_load(WORKFLOW.read_text())["env"][variable]
+    source = load(read_file(ROOT / f"Pulumi.{stack}.yaml", ROOT), stack).model.source
+    jobs = {"STACK": ("preview", "up"), "EPHEMERAL": ("ephemeral-up",)}[variable]
+    for job in jobs:
+        lines = [line for name, line in COMMANDS if name == job]
+        before = lines[
+            : next(i for i, line in enumerate(lines) if re.search(r"moe |pulumi up", line))
+        ]
+        copied = any(line.startswith("aws s3 sync") and line.endswith(source) for line in before)
+        assert source.startswith("s3://") or copied
+
+
 def test_a_branchs_stack_ends_by_itself() -> None:
     job = [line for name, line in COMMANDS if name == "ephemeral-up"]
     ttl = next(i for i, line in enumerate(job) if "moe-serving:ttl" in line)

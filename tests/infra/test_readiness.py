@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from infra.readiness import Failed, Ready, Waiting, judge
-from node_bootstrap.status import Fault, Restart
+from node_bootstrap.status import Fault, Restart, TransferReport
 
 PRIMARY, HEADLESS = "serve-0-0", "serve-0-1"
 
@@ -98,3 +98,54 @@ def test_other_restarts_are_waited_for(deployment, status, group_report, restart
     primary = status(0, group=group_report(phase="starting", restarts=restarts))
     verdict = judge(deployment, {PRIMARY: primary, HEADLESS: status(1)})
     assert isinstance(verdict, Waiting)
+
+
+SLOW = TransferReport(
+    "k", 1.0, 9.0, required=True, faults=("serve-0-0: all_reduce moves 2 GB/s, the floor is 200",)
+)
+
+
+def test_a_transfer_below_its_floor_is_a_failure_with_the_number(deployment, status, group_report):
+    primary = status(0, group=group_report(phase="gathering", transfer=SLOW))
+    verdict = judge(deployment, {PRIMARY: primary, HEADLESS: status(1)})
+    assert isinstance(verdict, Failed)
+    (reason,) = verdict.reasons
+    assert "all_reduce moves 2 GB/s, the floor is 200" in reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "headless"),
+    [
+        ({"transfer": dataclasses.replace(SLOW, required=False)}, "i-1"),
+        ({"transfer": dataclasses.replace(SLOW, faults=())}, "i-1"),
+        ({"transfer": SLOW}, "i-new"),
+    ],
+    ids=["only measured", "as planned", "between earlier instances"],
+)
+def test_a_transfer_is_no_failure_where(deployment, status, group_report, changes, headless):
+    nodes = dict(deployment.nodes)
+    nodes[HEADLESS] = dataclasses.replace(nodes[HEADLESS], instance_id=headless)
+    deployment = dataclasses.replace(deployment, nodes=nodes)
+    primary = status(0, group=group_report(phase="gathering", **changes))
+    verdict = judge(deployment, {PRIMARY: primary, HEADLESS: status(1, instance_id=headless)})
+    assert isinstance(verdict, Waiting)
+
+
+def waiting(group_report):
+    """The report of a group that serves r0 and waits for its turn to take up r1."""
+    return group_report(revision="r0", wants="r1")
+
+
+def test_a_group_serves_what_it_ran_until_its_turn_comes(deployment, status, group_report):
+    primary = status(0, revision="r0", group=waiting(group_report))
+    verdict = judge(deployment, {PRIMARY: primary, HEADLESS: status(1, revision="r0")})
+    says = "serves, until its turn comes"
+    assert verdict == Waiting({PRIMARY: says, HEADLESS: says}, ("serve-0",))
+
+
+def test_a_failure_names_the_groups_that_go_on(deployment, status, group_report):
+    primary = status(0, revision="r0", group=waiting(group_report))
+    broken = status(1, phase="failed", fault=Fault(1.0, "no room", 0))
+    verdict = judge(deployment, {PRIMARY: primary, HEADLESS: broken})
+    assert isinstance(verdict, Failed)
+    assert verdict.queued == ("serve-0",)

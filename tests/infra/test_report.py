@@ -10,7 +10,14 @@ from infra.plan.make import make
 from infra.plan.request import EngineOptions, GroupRequest, Request, Vllm
 from infra.spent import Launch
 from node_bootstrap.assignment import Archive
-from node_bootstrap.status import Restart, StepReport
+from node_bootstrap.status import (
+    BootReport,
+    GatewayReport,
+    Restart,
+    RoutedGroup,
+    Status,
+    StepReport,
+)
 
 GROUP = GroupRequest(
     name="serve",
@@ -107,8 +114,70 @@ def test_the_timeline_counts_from_each_nodes_boot(contents, status, group_report
     ]
 
 
+def test_the_timeline_is_that_of_the_boot_after_a_restarted_agent_and_group(
+    contents, status, group_report
+):
+    first = (StepReport("weights", "CHANGED", 40.0, "", began_at=1012.0),)
+    again = (StepReport("weights", "SKIPPED", 0.1, "done before", began_at=9002.0),)
+    restarts = (
+        Restart(1, "r1", "first start", 1052.0, None),
+        Restart(2, "r1", "x", 1060.0, 1090.0),
+        Restart(3, "r1", "x", 9010.0, 9050.0),
+    )
+    shown = status(
+        0,
+        booted_at=1000.0,
+        agent_started_at=9000.0,
+        steps=again,
+        boot=BootReport("boot-0", 1010.0, first),
+        group=group_report(restarts=restarts),
+    )
+    bars = report.build(contents(statuses={"serve-0-0": shown}), now=9100.0).timeline
+    assert [(b.phase, b.from_seconds, b.to_seconds) for b in bars] == [
+        ("boot", 0.0, 10.0),
+        ("weights", 12.0, 52.0),
+        ("vLLM, generation 2", 60.0, 90.0),
+    ]
+
+
 def test_a_start_that_goes_on_has_no_end(contents, status, group_report):
     group = group_report(restarts=(Restart(2, "r1", "x", 1052.0, None),))
     statuses = {"serve-0-0": status(0, booted_at=1000.0, agent_started_at=1010.0, group=group)}
     bars = report.build(contents(statuses=statuses), now=1100.0).timeline
     assert bars[-1] == report.Bar("serve-0-0", "vLLM, generation 2", 52.0, None)
+
+
+def gateway_status(status, **changes) -> Status:
+    groups = (
+        RoutedGroup("serve-0", "serve", "r1", 1, routed=True),
+        RoutedGroup("serve-1", "serve", "r1", 2, routed=False, why="it restarts"),
+    )
+    given = {"serving": True, "since": 90.0, "why": "", "groups": groups, "units": {}}
+    return status(0, node="gateway", group=None, gateway=GatewayReport(**(given | changes)))
+
+
+@pytest.fixture
+def fronted(told):
+    first = told["serve-0-0"]
+    gate = dataclasses.replace(first, node="gateway", group="gateway", role="gateway")
+    return {**told, "gateway": gate}
+
+
+def test_a_gateway_that_serves_is_ready_and_says_which_groups_it_routes_to(
+    contents, status, fronted
+):
+    statuses = {"serve-0-0": status(0), "serve-0-1": status(1), "gateway": gateway_status(status)}
+    made = report.build(contents(assignments=fronted, statuses=statuses), now=101.0)
+    assert made.ready
+    assert (made.groups[0].name, made.groups[0].phase) == ("gateway", "ready")
+    assert made.groups[0].members == {"serve-0": "routed", "serve-1": "out: it restarts"}
+
+
+def test_a_gateway_that_does_not_serve_says_why_and_the_stack_is_not_ready(
+    contents, status, fronted
+):
+    down = gateway_status(status, serving=False, why="no group is in the router")
+    statuses = {"serve-0-0": status(0), "serve-0-1": status(1), "gateway": down}
+    made = report.build(contents(assignments=fronted, statuses=statuses), now=101.0)
+    assert made.groups[0].phase == "not ready: no group is in the router"
+    assert not made.ready

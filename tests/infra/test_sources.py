@@ -21,7 +21,7 @@ def test_stack_file_gives_our_keys_and_the_region(tmp_path: Path):
     )
     source = sources.read_file(path)
     assert (dict(source.values), source.region) == ({"ready_timeout": "5m"}, "eu-west-1")
-    assert source.base == tmp_path
+    assert (source.base, source.profile) == (tmp_path, "x")
 
 
 def test_settings_file_holds_the_keys_alone(tmp_path: Path):
@@ -68,6 +68,7 @@ def test_pulumi_config_objects_are_json_and_texts_are_texts(tmp_path: Path):
     source = sources.from_pulumi(
         {
             "aws:region": "us-east-1",
+            "aws:profile": "work",
             "moe-serving:groups": '{"serve": {"nodes": 2}}',
             "moe-serving:ready_timeout": "30m",
             "other:key": "1",
@@ -76,7 +77,7 @@ def test_pulumi_config_objects_are_json_and_texts_are_texts(tmp_path: Path):
         tmp_path,
     )
     assert source.values == {"groups": {"serve": {"nodes": 2}}, "ready_timeout": "30m"}
-    assert source.region == "us-east-1"
+    assert (source.region, source.profile) == ("us-east-1", "work")
 
 
 def test_a_pulumi_run_reads_the_stack_file_for_names_given_twice(tmp_path: Path):
@@ -101,3 +102,17 @@ def test_region_of_the_stack_comes_before_the_shells(of_stack, environment, regi
 def test_no_region_is_a_fault(tmp_path: Path):
     with pytest.raises(SettingsError, match="aws:region: missing"):
         sources.require_region(sources.Source({}, None, tmp_path), {})
+
+
+def test_a_token_in_plain_text_is_refused_and_not_repeated(tmp_path):
+    (tmp_path / "s.yaml").write_text("huggingface_token: hf_secret\n")
+    with pytest.raises(SettingsError, match="is written in plain text") as raised:
+        sources.read_file(tmp_path / "s.yaml")
+    assert "hf_secret" not in str(raised.value)
+
+
+def test_settings_know_that_there_is_a_token_and_never_the_token(tmp_path):
+    (tmp_path / "s.yaml").write_text("moe-serving:huggingface_token: {secure: v1:abc}\n")
+    assert sources.read_file(tmp_path / "s.yaml").values == {"huggingface_token": True}
+    run = sources.from_pulumi({"moe-serving:huggingface_token": "hf_secret"}, "none", tmp_path)
+    assert run.values == {"huggingface_token": True}

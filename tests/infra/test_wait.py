@@ -114,3 +114,22 @@ def test_record_tells_who_holds_which_experts(deployment, status):
     assert record["groups"]["serve-0"]["generation"] == 1
     assert record["deployment"]["endpoint"] == deployment.endpoint
     assert (record["waited_seconds"], record["proven_at"]) == (19.2, 1000.0)
+
+
+def test_the_time_limit_begins_anew_with_each_turn(deployment, s3, put, status, group_report):
+    time = Time()
+    queued = group_report(revision="r0", wants="r1")
+    for node in (0, 1):
+        put(status(node, revision="r0", group=queued if node == 0 else None))
+    time.due = {
+        8.0: lambda: put(status(0, group=group_report(phase="starting", generation=2))),
+        16.0: lambda: (put(status(0)), put(status(1))),
+    }
+    assert wait.until_ready(deployment, s3, 10, lambda _: None, time.clock)
+
+
+def test_a_failure_says_who_goes_on(deployment, s3, put, status, group_report):
+    put(status(0, revision="r0", group=group_report(revision="r0", wants="r1")))
+    put(status(1, phase="failed", fault=Fault(1.0, "no room on the disk", 0)))
+    with pytest.raises(wait.NotReadyError, match="serve-0 goes on with what was there before"):
+        wait.until_ready(deployment, s3, 600, lambda _: None, Time().clock)

@@ -16,7 +16,7 @@ from rehearsal import machine
 from rehearsal.driver import account_process
 from rehearsal.paths import CHECKOUT, Home
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.e2e
 
 SOME_RESOURCES = 12
 

@@ -111,7 +111,8 @@ def capacity_block_size(
     _CAPACITY,
     consequence="AWS ends the nodes from 30 minutes before the block's end (11:30 UTC), and sells"
     " no refund",
-    remedy="know the block's end, and have the next one before it",
+    remedy="know the block's end (`moe preflight`, then `moe status`), and have the next one before"
+    " it",
     source=_BLOCKS,
     example="`capacity: {kind: capacity-block, id: cr-…}`.",
     scope="stack",
@@ -280,22 +281,27 @@ def price_unknown(*, unpriced: tuple[str, ...]) -> Hits:
 @rule(
     Severity.WARNING,
     "model.source",
-    consequence="Inside a cluster placement group internet traffic is limited to 5 Gbit/s, per"
-    " node, every time a node is new",
-    remedy="copy the model to S3 in the region once: it comes through at full bandwidth",
+    consequence="Inside a cluster placement group internet traffic is limited to 5 Gbit/s; all"
+    " nodes wait, and are billed, while the first one copies the model to S3",
+    remedy="gateway.enabled: true, so that a node without GPUs copies it at its own bandwidth; or"
+    " copy the model to S3 in the region beforehand",
     source="EC2 user guide: placement groups (5 Gbit/s to the internet)",
-    example="A 640 GiB model from Hugging Face: at least 18 minutes per node.",
+    example="A 640 GiB model from Hugging Face: at least 18 minutes.",
     scope="stack",
 )
 def hugging_face_in_placement_group(
-    *, model_source: str, placement_group: bool, weights_gib: float
+    *,
+    model_source: str,
+    placement_group: bool,
+    weights_gib: float,
+    router_version: str | None,
 ) -> Hits:
-    """Large models should come from S3."""
+    """Large models should come from S3, or over a gateway, which is in no placement group."""
+    if router_version is not None:
+        return
     if model_source == "hf" and placement_group and weights_gib > _HUGGING_FACE_GIB:
         minutes = weights_gib * 8 * 1.074 / _LIMIT_GBPS / 60
-        yield Hit(
-            f"{weights_gib:.0f} GiB come from Hugging Face: {minutes:.0f} minutes per node at best"
-        )
+        yield Hit(f"{weights_gib:.0f} GiB come from Hugging Face: {minutes:.0f} minutes at best")
 
 
 RULES = (

@@ -189,10 +189,25 @@ def image_without_efa(
 
 
 @rule(
+    Severity.INFO,
+    "vllm.image",
+    consequence="What it names may change: a node that starts later may run something else",
+    remedy="name it by its digest, NAME@sha256:…, as `docker buildx imagetools inspect` prints it",
+    source="OCI distribution specification 1.1: pulling manifests by tag and by digest",
+    example="`vllm: {image: 'vllm/vllm-openai:v0.33.0-efa'}`, or the one that the plan picks.",
+)
+def image_by_tag(*, runtime: str, image: str | None) -> Hits:
+    """An image that is named by a tag is what its registry says it is at the moment of the pull."""
+    if runtime == "container" and image and "@sha256:" not in image:
+        yield Hit(f"{image} is named by a tag")
+
+
+@rule(
     Severity.ERROR,
     "network.nat",
     consequence="The nodes have no way there: they never get to vLLM, and are paid for",
-    remedy="nat: auto or true; or images from Amazon ECR and weights from S3",
+    remedy="nat: auto or true; or images from Amazon ECR, weights from S3, no gateway, and for"
+    " virtual environments without GPUs an image (`ami`) that has them",
     source="Amazon VPC user guide: NAT gateways; nodes have no public address",
     example="`network: {nat: false}` with vLLM's own image, which is on Docker Hub.",
     scope="stack",
@@ -218,5 +233,6 @@ RULES = (
     router_health_interval,
     driver_floor,
     image_without_efa,
+    image_by_tag,
     no_way_to_the_internet,
 )

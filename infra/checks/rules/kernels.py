@@ -223,7 +223,7 @@ def kernel_initiated_efa_type(
 @rule(
     Severity.INFO,
     "allow_fallback",
-    consequence="A node without the library starts slower instead of failing",
+    consequence="One node without the library: its whole group starts slower instead of failing",
     remedy="allow_fallback: false, to be told at the start",
     source="the plan: allgather_reducescatter needs no library",
     example="`allow_fallback: true` with deepep_low_latency.",
@@ -231,7 +231,7 @@ def kernel_initiated_efa_type(
 def fallback_allowed(*, fallback: str | None, backend: str) -> Hits:
     """A fallback hides a missing library."""
     if fallback and fallback != backend:
-        yield Hit(f"a node without the library of {backend} starts with {fallback}")
+        yield Hit(f"a group with a node without the library of {backend} starts with {fallback}")
 
 
 RULES = (

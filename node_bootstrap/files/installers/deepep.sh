@@ -1,18 +1,16 @@
 # DeepEP as a wheel: against the environment's torch, this NVSHMEM and NCCL, for these GPUs.
 mkdir -p "$WORK" "$WHEELS"
-index="$NVSHMEM_URL/redistrib_$NVSHMEM_VERSION.json"
-fetch "$index" "" "$WORK/nvshmem-$NVSHMEM_VERSION.json"
-entry="$("$PYTHON" -c '
-import json, sys
-with open(sys.argv[1]) as index:
-    entry = json.load(index)["libnvshmem"][sys.argv[2]]["cuda" + sys.argv[3]]
-print(entry["relative_path"], entry["sha256"])
-' "$WORK/nvshmem-$NVSHMEM_VERSION.json" "linux-$ARCHITECTURE" "$CUDA_MAJOR")"
-read -r path sha256 <<<"$entry"
-fetch "$NVSHMEM_URL/$path" "$sha256" "$WORK/nvshmem.tar.xz"
-unpack "$WORK/nvshmem.tar.xz" "$WORK/nvshmem"
+rm -rf "$WORK/nvshmem" "$WORK/nvshmem.new"
+pip_install --no-deps --no-compile --target "$WORK/nvshmem.new" "$NVSHMEM"
+mv "$WORK/nvshmem.new/nvidia/nvshmem" "$WORK/nvshmem"
+# DeepEP links the library by the name that NVIDIA's archive has, the wheel holds its soname alone.
+ln -sf libnvshmem_host.so.3 "$WORK/nvshmem/lib/libnvshmem_host.so"
 checkout "$SOURCE" "$COMMIT" "$WORK/DeepEP"
 cd "$WORK/DeepEP"
+# CUDA 13 keeps CCCL, which NVSHMEM's headers include, where only nvcc looks by itself.
+if [[ -d "$CUDA_HOME/include/cccl" ]]; then
+  export CPATH="$CUDA_HOME/include/cccl${CPATH:+:$CPATH}"
+fi
 export NVSHMEM_DIR="$WORK/nvshmem" TORCH_CUDA_ARCH_LIST="$CUDA_ARCHITECTURES" CUDA_HOME
 rm -rf "$WORK/wheels.new"
 "$PYTHON" -m pip wheel --no-input --disable-pip-version-check --no-build-isolation --no-deps \

@@ -1,13 +1,12 @@
 # GDRCopy: the gdrdrv module for the running kernel (through DKMS, so a new kernel has it too) and
 # its library.
 mkdir -p "$WORK"
-fetch "$URL" "$SHA256" "$WORK/gdrcopy-$VERSION.tar.gz"
-unpack "$WORK/gdrcopy-$VERSION.tar.gz" "$WORK/gdrcopy"
-apt_install build-essential devscripts debhelper fakeroot pkg-config dkms check \
+apt_install git build-essential devscripts debhelper fakeroot pkg-config dkms check \
   "linux-headers-$(uname -r)"
+checkout "$SOURCE" "$COMMIT" "$WORK/gdrcopy"
 cd "$WORK/gdrcopy/packages"
 CUDA="$CUDA_HOME" ./build-deb-packages.sh
 export DEBIAN_FRONTEND=noninteractive
 dpkg --install ./gdrdrv-dkms_*.deb ./libgdrapi_*.deb
 echo gdrdrv >/etc/modules-load.d/moe-gdrdrv.conf
-modprobe gdrdrv
+if [[ "$LOAD" == yes ]]; then modprobe gdrdrv; fi

@@ -6,7 +6,7 @@ for attempt in 1 2 3 4 5; do
 done
 if [[ "$IMAGE" != "$BASE" ]]; then
   mkdir -p "$WORK/image"
-  fetch "$EFA_URL" "$EFA_SHA256" "$WORK/image/efa.tar.gz"
+  fetch_signed "$EFA_URL" "$EFA_SHA256" "$EFA_SIGNER" "$WORK/image/$EFA_ARCHIVE"
   printf '%s\n' "$DOCKERFILE" >"$WORK/image/Dockerfile"
   docker build --quiet --network host --tag "$IMAGE" "$WORK/image" >&2
 fi

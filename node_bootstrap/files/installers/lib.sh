@@ -38,6 +38,24 @@ fetch() {
   mv -f "$part" "$file"
 }
 
+# fetch_signed URL SHA256 SIGNER FILE: AWS publishes no digest of its EFA installer but a signature,
+# and the fingerprint of its key in the EFA guide. Without a digest FILE stays only if it is signed.
+fetch_signed() (
+  url="$1" sha256="$2" signer="$3" file="$4"
+  fetch "$url" "$sha256" "$file"
+  if [[ -n "$sha256" ]]; then return 0; fi
+  keys="$(mktemp -d)"
+  trap 'rm -rf "$keys"' EXIT
+  fetch "${url%/*}/aws-efa-installer.key" "" "$keys/key"
+  fetch "$url.sig" "" "$keys/sig"
+  gpg --homedir "$keys" --batch --quiet --import "$keys/key"
+  if ! gpg --homedir "$keys" --batch --status-fd 1 --verify "$keys/sig" "$file" 2>/dev/null \
+    | grep -q "^\[GNUPG:\] VALIDSIG .*$signer"; then
+    rm -f "$file"
+    die "$url is not signed by $signer: it is not AWS' installer" 65
+  fi
+)
+
 # unpack ARCHIVE FOLDER: FOLDER appears only once it is whole.
 unpack() {
   local archive="$1" folder="$2"
@@ -64,6 +82,20 @@ checkout() {
   fi
   # A build that was cut leaves files of the one before.
   git -C "$folder" clean --quiet -ffdx
+}
+
+# pip_install OPTION... REQUIREMENT: one distribution; one with a digest is checked by it.
+pip_install() {
+  local requirement="${!#}" options=("${@:1:$#-1}") file
+  if [[ "$requirement" == *--hash=* ]]; then options+=(--require-hashes); fi
+  # Only a requirements file can hold a digest.
+  file="$(mktemp)"
+  printf '%s\n' "$requirement" >"$file"
+  local code=0
+  "$PYTHON" -m pip install --no-input --disable-pip-version-check --quiet --only-binary :all: \
+    "${options[@]}" --requirement "$file" || code=$?
+  rm -f "$file"
+  return "$code"
 }
 
 # apt_install PACKAGE...: waits for whoever holds the lock, cloud-init and unattended upgrades.

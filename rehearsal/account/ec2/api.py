@@ -15,6 +15,7 @@ from rehearsal.account.ec2.capacity import CapacityReservations
 from rehearsal.account.ec2.instances import Instances
 from rehearsal.account.ec2.interfaces import Interfaces
 from rehearsal.account.ec2.network import Network
+from rehearsal.account.ec2.own_images import Images
 from rehearsal.account.ec2.placement import PlacementGroups
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ NOT_SERVED = ("CreateFleet", "RequestSpotFleet", "RequestSpotInstances", "Create
 class Ec2Api(
     Instances,
     Interfaces,
+    Images,
     Network,
     PlacementGroups,
     CapacityReservations,

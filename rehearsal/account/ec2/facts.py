@@ -71,6 +71,8 @@ class World:
     """Names and ARNs of instance profiles."""
     keys: frozenset[str] = frozenset()
     room: Room = Room()
+    image_state: str = "available"
+    """Of the image; `deregistered` where it once was one."""
     architecture: str | None = None
     """Of the image; None: not known."""
     root: tuple[str, int] | None = None

@@ -41,7 +41,7 @@ class Instances(Action):
             return ActionResult(earlier)
         request, template_tags = prepare(self.backend, self.params)
         life = self.account.life
-        life.check_bootable(request.image_id)
+        life.check_bootable(self.backend, request.image_id)
         self.dry_run()
         fault = self.account.faults.launching(request.count)
         if fault:

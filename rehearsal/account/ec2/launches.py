@@ -226,7 +226,12 @@ def _volumes(backend: Backend, instance: Instance, request: LaunchRequest) -> No
     image = backend.amis[str(request.image_id)]
     root_gib = image.root_gib if isinstance(image, Image) else 8
     devices: dict[str, dict[str, Any]] = {
-        str(instance.root_device_name): {"VolumeSize": root_gib, "VolumeType": "gp3"}
+        str(instance.root_device_name): {
+            "VolumeSize": root_gib,
+            "VolumeType": "gp3",
+            # A volume of an encrypted snapshot is encrypted, asked for or not.
+            "Encrypted": image.ebs_snapshot.encrypted,
+        }
     }
     for mapping in request.block_devices:
         name = str(mapping.get("DeviceName"))

@@ -233,6 +233,8 @@ class Image(Ami):
     """An image with a root volume of its own size."""
 
     root_gib = 8
+    boots = False
+    """Whether it was made from an instance that a machine really booted."""
 
     @property
     def block_device_mappings(self) -> list[dict[str, Any]]:
@@ -245,7 +247,7 @@ class Image(Ami):
                     "VolumeSize": self.root_gib,
                     "DeleteOnTermination": True,
                     "VolumeType": "gp3",
-                    "Encrypted": False,
+                    "Encrypted": self.ebs_snapshot.encrypted,
                 },
             }
         ]

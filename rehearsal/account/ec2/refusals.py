@@ -33,6 +33,12 @@ def check_launch(request: LaunchRequest, world: World) -> Refusal | None:
 def _parameters(request: LaunchRequest, world: World) -> Iterator[Refusal]:
     if not request.image_id:
         yield Refusal("MissingParameter", "The request must contain the parameter ImageId")
+    elif world.image_state != "available":
+        yield Refusal(
+            "InvalidAMIID.Unavailable",
+            f"The image id '[{request.image_id}]' is {world.image_state}: no instance can be "
+            "launched from it",
+        )
     elif request.image_id not in world.images:
         yield Refusal(
             "InvalidAMIID.NotFound", f"The image id '[{request.image_id}]' does not exist"

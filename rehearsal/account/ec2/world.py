@@ -34,6 +34,7 @@ def world_for(request: LaunchRequest, backend: Backend) -> World:
     zone = next((facts.zone for facts in subnets.values()), request.zone)
     return World(
         images=frozenset(i for i in backend.amis if i == request.image_id),
+        image_state=_state_of_image(request.image_id or "", backend),
         instance_types={kind: INSTANCE_TYPES[kind]} if kind in INSTANCE_TYPES else {},
         zones_of_type={kind: zones_of(kind, backend.region_name)},
         subnets=subnets,
@@ -53,6 +54,12 @@ def world_for(request: LaunchRequest, backend: Backend) -> World:
         placement_zones=_zones_of_group(backend, request.placement_group),
         room=limits.room(backend, kind, zone, spot=request.market == "spot"),
     )
+
+
+def _state_of_image(image_id: str, backend: Backend) -> str:
+    if image_id in backend.deleted_amis:
+        return "deregistered"
+    return str(backend.amis[image_id].state) if image_id in backend.amis else "available"
 
 
 def _zones_of_group(backend: Backend, name: str | None) -> frozenset[str]:

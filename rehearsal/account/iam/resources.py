@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 EC2_RESOURCES = {
     "InstanceId": "instance",
     "ImageId": "image",
+    "SnapshotId": "snapshot",
     "SubnetId": "subnet",
     "VpcId": "vpc",
     "GroupId": "security-group",
@@ -27,6 +28,8 @@ EC2_RESOURCES = {
     "GroupName": "placement-group",
 }
 """Parameter of EC2's query protocol -> resource type in the ARN."""
+PUBLIC_KINDS = ("image", "snapshot")
+"""Their ARNs name no account."""
 RUN_INSTANCES_MAKES = ("instance/*", "network-interface/*", "volume/*")
 """RunInstances needs permission on what it makes as well as on what it names."""
 
@@ -139,7 +142,7 @@ def ec2_resources(action: str, flat: Mapping[str, str], region: str, account: st
         if kind == "placement-group" and "PlacementGroup" not in action:
             continue
         if kind:
-            owner = f"arn:aws:ec2:{region}::" if kind == "image" else prefix
+            owner = f"arn:aws:ec2:{region}::" if kind in PUBLIC_KINDS else prefix
             named.append(f"{owner}{kind}/{value}")
     if action == "RunInstances":
         named += [prefix + made for made in RUN_INSTANCES_MAKES]

@@ -78,7 +78,7 @@ class IamApi(IamResponse):
             {
                 "IsTruncated": False,
                 "EvaluationResults": results(
-                    _statements(self.current_account, arn),
+                    statements_of(self.current_account, arn),
                     self._get_param("ActionNames", []),
                     self._get_param("ResourceArns", []) or ["*"],
                     context,
@@ -87,7 +87,8 @@ class IamApi(IamResponse):
         )
 
 
-def _statements(account: str, arn: str) -> list[dict[str, Any]]:
+def statements_of(account: str, arn: str) -> list[dict[str, Any]]:
+    """The statements of all policies that a user or role has."""
     iam = iam_backends[account]["aws"]
     holders = [*iam.users.values(), *iam.roles.values()]
     holder: Any = next((h for h in holders if h.arn == arn), None)

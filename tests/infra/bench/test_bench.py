@@ -1,14 +1,18 @@
-"""What a bench sends, reads and draws; with vLLM itself: tests/e2e/test_prefill_decode.py."""
+"""What a bench sends, reads and draws; with vLLM itself: rehearsal_pd/test_moe_bench.py."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
+import boto3
 import pytest
+from moto import mock_aws
 
 from infra.bench import asked, plot, result
 from infra.bench.asked import Load, Target
@@ -109,3 +113,33 @@ def test_without_vllm_here_one_is_told_what_to_do(monkeypatch):
         command.find_python(None)
     with pytest.raises(UsageError, match="There is no /nowhere/python"):
         command.find_python(Path("/nowhere/python"))
+
+
+@pytest.fixture
+def session(monkeypatch):
+    """An account with the key of the stack's vLLM and one of its gateway."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    for name in ("AWS_ENDPOINT_URL", command.KEY_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    with mock_aws():
+        made = boto3.session.Session(region_name="us-east-1")
+        keys = {"/moe-serving/dev/api-key": "of-vllm", "/moe-serving/dev/keys/ours": "of-gateway"}
+        for name, value in keys.items():
+            made.client("ssm").put_parameter(Name=name, Value=value, Type="SecureString")
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("base_url", "key"),
+    [
+        (None, "of-gateway"),
+        ("https://localhost:8443", "of-gateway"),
+        ("http://10.0.0.10:8000", "of-vllm"),
+    ],
+)
+def test_the_key_is_that_of_whoever_answers_there(session, base_url, key):
+    digest = hashlib.sha256(b"of-gateway").hexdigest()
+    gateway = SimpleNamespace(keys=(SimpleNamespace(sha256=digest),))
+    question = SimpleNamespace(stack="dev", base_url=base_url)
+    assert command._key(session, question, gateway) == key  # pyright: ignore[reportArgumentType]

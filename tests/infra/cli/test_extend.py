@@ -1,34 +1,53 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 import time
 
 import boto3
 import pytest
-from moto import mock_aws
 
 from infra import report
 from infra.cli.errors import UsageError
 from infra.cli.extend import ends_of, new_end
-from node_bootstrap.assignment import Ttl, assignment_key, status_key
+from infra.names import STACK_TAG
+from node_bootstrap.assignment import assignment_key, status_key
 from node_bootstrap.jsondata import to_json
+from node_bootstrap.ttl import Ttl
+from rehearsal.driver import account_process
+from rehearsal.paths import Home
 
 BUCKET = "moe-serving-dev-123456789012"
 FAR = 4e9
 HOUR = Ttl(3600.0)
 
 
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory):
+    """An account that boots nothing."""
+    home = Home(tmp_path_factory.mktemp("account"))
+    yield account_process.start(home, "us-east-1")
+    account_process.stop(home)
+
+
 @pytest.fixture
-def s3(monkeypatch):
-    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(f"AWS_{name}", "test")
+def aws(endpoint, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", endpoint.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", endpoint.secret_access_key)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    with mock_aws():
-        client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket=BUCKET)
-        yield client
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint.url)
+    return boto3.Session(region_name="us-east-1")
+
+
+@pytest.fixture
+def s3(aws):
+    client = aws.client("s3")
+    client.create_bucket(Bucket=BUCKET)
+    yield client
+    for item in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
+        client.delete_object(Bucket=BUCKET, Key=item["Key"])
+    client.delete_bucket(Bucket=BUCKET)
 
 
 @pytest.fixture
@@ -69,6 +88,36 @@ def test_nodes_that_have_ended_are_told(moe, s3, stack):
     shown = moe("extend", "dev", "2h")
     assert "2 nodes have ended" in shown.output
     assert written(s3) == pytest.approx(time.time() + 7200, abs=60)
+
+
+def test_the_stacks_own_reservation_is_held_as_long_and_no_other_is_touched(aws, moe, stack):
+    ec2 = aws.client("ec2")
+    soon = dt.datetime.now(dt.UTC) + dt.timedelta(hours=5)
+    mine, another = (
+        ec2.create_capacity_reservation(
+            InstanceType="p5.48xlarge",
+            InstancePlatform="Linux/UNIX",
+            AvailabilityZone="us-east-1a",
+            InstanceCount=1,
+            EndDateType="limited",
+            EndDate=soon,
+            TagSpecifications=[
+                {
+                    "ResourceType": "capacity-reservation",
+                    "Tags": [{"Key": STACK_TAG, "Value": owner}],
+                }
+            ],
+        )["CapacityReservation"]["CapacityReservationId"]
+        for owner in ("dev", "other")
+    )
+    stack(ends_at=FAR)
+    assert f"{mine} is held" in moe("extend", "dev", "2h").stdout
+    ends = {
+        r["CapacityReservationId"]: r["EndDate"].timestamp()
+        for r in ec2.describe_capacity_reservations()["CapacityReservations"]
+    }
+    assert ends[mine] == FAR + 7200 + 3600
+    assert ends[another] == pytest.approx(soon.timestamp(), abs=1)
 
 
 def test_a_stack_without_a_ttl_has_no_end_to_move(moe, s3, stack):

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -56,20 +55,16 @@ def test_faults_are_sentences_and_no_traceback(moe, stack_file):
     assert "Traceback" not in shown.output
 
 
-def test_takes_under_a_second_and_imports_neither_pulumi_nor_boto3(stack_file):
-    began = time.monotonic()
+def test_imports_neither_pulumi_nor_boto3(stack_file):
     done = subprocess.run(
         [sys.executable, "-X", "importtime", str(MOE), "plan", "-f", str(stack_file), "--json"],
         capture_output=True,
         text=True,
         check=True,
     )
-    seconds = time.monotonic() - began
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
     assert "infra.plan.plan" in imported
     assert not {"pulumi", "boto3", "botocore"} & imported
-    # The number is 1 s on a machine at rest; tests share theirs.
-    assert seconds < 3
 
 
 def test_a_model_elsewhere_is_planned_from_its_config_json(moe, tmp_path):

@@ -69,3 +69,11 @@ def test_without_pulumi_it_says_how_to_get_it(moe, monkeypatch, tmp_path):
     shown = moe("preview", "dev")
     assert shown.exit_code == 2
     assert 'eval "$(make -s env)" first' in shown.output
+
+
+def test_the_record_is_asked_of_the_account_of_the_stacks_profile(moe, pulumi, stack_file):
+    pulumi({"steps": []})
+    stack_file.write_text(f"{stack_file.read_text()}  aws:profile: a-profile-nobody-has\n")
+    shown = moe("preview", "dev")
+    assert shown.exit_code == 2
+    assert "The config profile (a-profile-nobody-has) could not be found" in shown.output

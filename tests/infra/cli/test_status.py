@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
+import time
 
 import boto3
 import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from infra import model, sources
+from infra import model, reservations, sources
 from infra.cli.status import Billed
 from infra.names import STACK_TAG
 from infra.plan import plan as plans
@@ -120,6 +122,48 @@ def test_without_permission_to_list_instances_the_rest_is_told():
         assert billed.look(0.0) is None
         assert billed.look(5.0) is None, "not asked again so soon"
         stub.assert_no_pending_responses()
+
+
+END = dt.datetime(2026, 12, 2, 11, 30, tzinfo=dt.UTC)
+IN_A_BLOCK = {
+    "InstanceType": "p5.48xlarge",
+    "LaunchTime": END - dt.timedelta(days=1),
+    "InstanceLifecycle": "capacity-block",
+    "CapacityReservationId": "cr-0b",
+}
+
+
+@pytest.fixture
+def in_a_block():
+    """EC2, with its stub, that has one instance of the stack, in a Capacity Block."""
+    client = boto3.client("ec2", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    with Stubber(client) as stub:
+        stub.add_response("describe_instances", {"Reservations": [{"Instances": [IN_A_BLOCK]}]})
+        yield client, stub
+
+
+def test_nodes_in_a_capacity_block_end_half_an_hour_before_it(in_a_block):
+    ec2, stub = in_a_block
+    answer = {"CapacityReservations": [{"EndDate": END}]}
+    asked = {"CapacityReservationIds": ["cr-0b"]}
+    stub.add_response("describe_capacity_reservations", answer, asked)
+    billed = Billed(ec2, "dev")
+    billed.look(0.0)
+    assert billed.block_ends_at == END.timestamp() - 1800
+
+
+def test_without_permission_to_look_at_the_block_the_instances_are_told(in_a_block):
+    ec2, stub = in_a_block
+    stub.add_client_error("describe_capacity_reservations", "UnauthorizedOperation")
+    billed = Billed(ec2, "dev")
+    assert [launch.reservation for launch in billed.look(0.0) or ()] == ["cr-0b"]
+    assert billed.block_ends_at is None
+
+
+def test_the_end_of_the_block_is_shown(moe, bucket, monkeypatch):
+    monkeypatch.setattr(reservations, "nodes_end_at", lambda *_: time.time() + 5 * 3600)
+    shown = moe("status", "--stack", "dev").stdout
+    assert "AWS ends its nodes in 5.0 h, with their Capacity Block" in shown
 
 
 def test_the_boot_as_a_drawing(moe, bucket, status, tmp_path):

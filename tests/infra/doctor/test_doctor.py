@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tomllib
 from pathlib import Path
@@ -14,10 +15,23 @@ from typer.testing import CliRunner
 from infra.cli.app import app
 from infra.doctor import gather
 from infra.doctor.library import STAGES, affects, symptoms
-from infra.doctor.match import Evidence, diagnose, metrics, sighting
-from node_bootstrap.assignment import assignment_key, status_key
+from infra.doctor.match import Evidence, diagnose, sighting
+from node_bootstrap.agent import signs
+from node_bootstrap.assignment import Transfer, assignment_key, status_key
 from node_bootstrap.jsondata import to_json
-from node_bootstrap.status import Fault, HardwareFinding, HardwareReport, Restart
+from node_bootstrap.status import (
+    BackendReport,
+    EngineMetrics,
+    Fault,
+    GatewayReport,
+    HardwareFinding,
+    HardwareReport,
+    Restart,
+    Sign,
+    TransferItem,
+    TransferReport,
+)
+from tests.infra.reports import pair
 
 EXAMPLES = tomllib.loads((Path(__file__).parent / "examples.toml").read_text())
 LIBRARY = {s.id: s for s in symptoms()}
@@ -136,7 +150,7 @@ def test_of_a_metric_the_largest_value_of_all_engines_counts():
         'vllm:kv_cache_usage_perc{engine="0"} 0.2\nvllm:kv_cache_usage_perc{engine="1"} 0.97\n'
         'vllm:nixl_num_failed_transfers_total{engine="0"} 3.0\n'
     )
-    assert metrics(text) == {
+    assert signs.largest(text) == {
         "vllm:kv_cache_usage_perc": 0.97,
         "vllm:nixl_num_failed_transfers": 3.0,
     }
@@ -188,22 +202,141 @@ def test_a_fault_that_a_later_generation_got_over_is_history(assignment, status,
     assert found(2) == ["OOM_LOADING"]
 
 
-def test_a_stack_is_read_from_its_bucket(assignment, status, monkeypatch):
+def test_what_nodes_look_for_is_what_the_library_knows():
+    assert {name: LIBRARY[name].log for name in signs.LINES} == signs.LINES
+    assert {s.metric.name for s in symptoms() if s.metric} == signs.METRICS
+
+
+@pytest.mark.parametrize("name", sorted(signs.LINES))
+def test_a_line_of_a_vllm_that_goes_on_serving_is_found(name, assignment, status):
+    text = f"INFO fine\n{EXAMPLES[name]['shows']}\nINFO fine\n"
+    kept = signs.lines(text, (), at=900.0)
+    reported = status(0, updated_at=1000.0, signs=kept)
+    pieces = gather.evidence({"serve-0-0": assignment}, {"serve-0-0": reported}, 1020.0)
+    (found,) = diagnose(pieces, symptoms())
+    assert found.symptom.id == name
+    assert found.sightings[0].where == "log of vLLM, 2 min ago"
+
+
+def test_metrics_of_a_vllm_that_goes_on_serving_are_found(assignment, status):
+    page = (
+        'vllm:num_requests_waiting{engine="0"} 3.0\nvllm:num_requests_waiting{engine="1"} 400.0\n'
+    )
+    reported = status(0, updated_at=1000.0, metrics=signs.metrics(page, at=1000.0))
+    pieces = gather.evidence({"serve-0-0": assignment}, {"serve-0-0": reported}, 1060.0)
+    (found,) = diagnose(pieces, symptoms())
+    assert found.symptom.id == "QUEUE"
+    assert found.sightings[0].where == "metrics of vLLM, 1 min ago"
+
+
+def test_transfers_that_failed_in_the_gateways_trial_of_a_pair_are_found(assignment, status):
+    lives = {"prefill": "prefill-0 r/1", "decode": "decode-0 r/1"}
+    failed = pair(**lives, ok=False, reason="x", failed_transfers=2, at=990.0)
+    gateway = GatewayReport(serving=False, since=0.0, why="x", groups=(), units={}, pairs=(failed,))
+    reported = status(0, updated_at=1000.0, gateway=gateway)
+    pieces = gather.evidence({"serve-0-0": assignment}, {"serve-0-0": reported}, 1020.0)
+    (found,) = diagnose(pieces, symptoms())
+    assert found.symptom.id == "KV_TRANSFER_FAILED"
+    assert found.sightings[0].where == "trial of prefill-0 r/1 with decode-0 r/1"
+
+
+@pytest.mark.parametrize("changes", [{"updated_at": 9000.0}, {"running": False}])
+def test_what_is_of_another_time_or_of_no_vllm_is_history(assignment, status, changes):
+    line, most = (
+        Sign("LOAD_IMBALANCE", "balancedness=0.1", 900.0),
+        {"vllm:num_requests_waiting": 900},
+    )
+    told = {"updated_at": 1000.0, "signs": (line,), "metrics": EngineMetrics(900.0, most)} | changes
+    reported = status(0, **told)
+    pieces = gather.evidence({"serve-0-0": assignment}, {"serve-0-0": reported}, told["updated_at"])
+    assert diagnose(pieces, symptoms()) == ()
+
+
+@pytest.fixture
+def doctor(monkeypatch):
+    """`moe doctor dev …` on a bucket that holds one node's assignment and status."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     bucket = "moe-serving-dev-123456789012"
+
+    def ask(assignment, reported, *words):
+        with mock_aws():
+            s3 = boto3.client("s3", region_name="us-east-1")
+            s3.create_bucket(Bucket=bucket)
+            for key, value in (
+                (assignment_key("serve-0-0"), assignment),
+                (status_key("serve-0-0"), reported),
+            ):
+                s3.put_object(Bucket=bucket, Key=key, Body=to_json(value).encode())
+            return CliRunner().invoke(app, ["doctor", "dev", *words])
+
+    return ask
+
+
+def test_a_stack_is_read_from_its_bucket(assignment, status, doctor):
     fault = Fault(4.0, "its process VLLM::EngineCore did", 9, "CUDA out of memory")
-    with mock_aws():
-        s3 = boto3.client("s3", region_name="us-east-1")
-        s3.create_bucket(Bucket=bucket)
-        for key, value in (
-            (assignment_key("serve-0-0"), assignment),
-            (status_key("serve-0-0"), status(0, updated_at=4e9, fault=fault)),
-        ):
-            s3.put_object(Bucket=bucket, Key=key, Body=to_json(value).encode())
-        shown = CliRunner().invoke(app, ["doctor", "dev"])
+    shown = doctor(assignment, status(0, updated_at=4e9, fault=fault))
     assert shown.exit_code == 1, shown.output
     assert "1. Out of memory while loading [OOM_LOADING]" in shown.stdout
     assert "serve-0-0: log of vLLM: CUDA out of memory" in shown.stdout
+
+
+MEASURED = TransferReport(
+    "k",
+    1.0,
+    9.0,
+    required=True,
+    items=(TransferItem("all_reduce", 310.0, 200.0, 1 << 30, 9),),
+    network="Libfabric",
+    nics=32,
+)
+SLOW = dataclasses.replace(
+    MEASURED,
+    items=(TransferItem("all_reduce", 12.1, 200.0, 1 << 30, 9),),
+    faults=("serve-0-0: all_reduce moves 12.1 GB/s, the floor is 200",),
+)
+
+
+def test_a_measured_transfer_can_be_asked_for_alone(assignment, status, group_report, doctor):
+    told = dataclasses.replace(assignment, transfer=Transfer("require", {"all_reduce": 200.0}))
+    shown = doctor(told, status(0, group=group_report(transfer=MEASURED)), "--transfer")
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout == ("serve-0: all_reduce 310 GB/s (floor 200) over Libfabric, 32 NICs\n")
+    shown = doctor(told, status(0, group=group_report(transfer=SLOW)), "--transfer")
+    assert shown.exit_code == 1
+    assert "all_reduce moves 12.1 GB/s, the floor is 200" in shown.stdout
+    shown = doctor(told, status(0, group=group_report()), "--transfer")
+    assert (shown.exit_code, shown.stdout) == (1, "serve-0: not measured yet\n")
+    shown = doctor(assignment, status(0, group=group_report()), "--transfer")
+    assert shown.exit_code == 0
+    assert "No group of this stack measures a transfer" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("fault", "symptom"),
+    [
+        (SLOW.faults[0], "BANDWIDTH_LOW"),
+        ("serve-0-1: NCCL uses sockets, the plan is efa", "NCCL_SOCKET"),
+        ("serve-0-1: NCCL found 1 NICs, the plan has 32", "NCCL_FEW_NICS"),
+        ("serve-0-1: NIXL made UCX, the plan is LIBFABRIC", "NIXL_UCX"),
+        ("serve-0-1: the measurement was not done", "TRANSFER_NOT_MEASURED"),
+    ],
+)
+def test_what_is_wrong_with_a_transfer_is_a_symptom(
+    assignment, status, group_report, fault, symptom
+):
+    group = group_report(transfer=dataclasses.replace(SLOW, faults=(fault,)))
+    reported = status(0, updated_at=5.0, group=group)
+    pieces = gather.evidence({"serve-0-0": assignment}, {"serve-0-0": reported}, 6.0)
+    assert [d.symptom.id for d in diagnose(pieces, symptoms())] == [symptom]
+
+
+def test_a_backend_that_all_nodes_fell_back_to_is_a_symptom(assignment, status):
+    backend = BackendReport("deepep_low_latency", "allgather_reducescatter", "n1: no deep_ep")
+    reported = status(0, updated_at=5.0, backend=backend)
+    pieces = gather.evidence({"serve-0-0": assignment}, {"serve-0-0": reported}, 6.0)
+    (found,) = diagnose(pieces, symptoms())
+    assert found.symptom.id == "ALL2ALL_FALLBACK"
+    assert "n1: no deep_ep" in found.sightings[0].shown

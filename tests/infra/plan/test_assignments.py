@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from infra.plan import gateway
 from infra.plan.assignments import Place, assignments
 from infra.plan.make import make
-from node_bootstrap.assignment import Archive, Assignment, Ttl
+from node_bootstrap.assignment import Api, Archive, Assignment
 from node_bootstrap.jsondata import from_json, to_json
+from node_bootstrap.revision import revision
+from node_bootstrap.ttl import Ttl
 
 if TYPE_CHECKING:
     from infra.plan.plan import Plan
@@ -114,3 +117,57 @@ def test_another_option_is_another_revision(stack_request, group_request, place_
         plan = make(stack_request(group_request(options=options)))
         revisions.add(assignments(plan, place_of(plan))["serve-0-0"].revision)
     assert len(revisions) == 2
+
+
+def several(stack_request, group_request, mode: str, local: int) -> Plan:
+    return make(stack_request(group_request(load_balancing=mode, data_parallel_size_local=local)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("internal", ()),
+        ("hybrid", (Api("10.42.0.10", 8000, 0, 2), Api("10.42.0.11", 8000, 2, 2))),
+        (
+            "external",
+            (
+                Api("10.42.0.10", 8000, 0, 1),
+                Api("10.42.0.10", 8001, 1, 1),
+                Api("10.42.0.11", 8000, 2, 1),
+                Api("10.42.0.11", 8001, 3, 1),
+            ),
+        ),
+    ],
+)
+def test_a_node_is_told_where_each_rank_is_asked(
+    stack_request, group_request, place_of, mode, expected
+):
+    plan = several(stack_request, group_request, mode, 2)
+    for told in assignments(plan, place_of(plan)).values():
+        assert told.apis == expected
+
+
+def test_the_gateway_routes_to_every_api_of_a_group(stack_request, group_request, place_of):
+    plan = several(stack_request, group_request, "external", 2)
+    assert plan.gateway is not None
+    assert plan.gateway.reason == "several APIs of a group need one address"
+    place = place_of(plan)
+    place = dataclasses.replace(place, addresses={**place.addresses, "gateway": "10.42.0.9"})
+    told = gateway.assignment(plan, place, {"default": "d"}).gateway
+    assert told is not None
+    assert told.groups[0].urls == (
+        "http://10.42.0.10:8000",
+        "http://10.42.0.10:8001",
+        "http://10.42.0.11:8000",
+        "http://10.42.0.11:8001",
+    )
+
+
+def test_groups_behind_a_gateway_take_turns_at_the_same_revision(
+    stack_request, group_request, place_of
+):
+    plan = make(stack_request(group_request(replicas=2)))
+    told = assignments(plan, place_of(plan))
+    assert all(one.takes_turns for one in told.values())
+    alone = dataclasses.replace(told["serve-0-0"], takes_turns=False)
+    assert revision((alone,)) == revision((told["serve-0-0"],))

@@ -164,6 +164,14 @@ def test_what_cannot_work_is_refused_with_its_code(change, code):
         ({"requested": "deepep_low_latency", "experts_per_token": 16}, "ALL2ALL_TOP_K"),
         ({"requested": "deepep_low_latency", "transport": "pcie"}, "ALL2ALL_NEEDS_NVLINK"),
         ({"requested": "deepep_low_latency", "deepep": "none"}, "ALL2ALL_NO_LIBRARY"),
+        (
+            {"requested": "pplx", "version": "0.16.0", "runtime": "venv"},
+            "ALL2ALL_NO_LIBRARY",
+        ),
+        (
+            {"requested": "deepep_low_latency", "version": "0.11.2", "runtime": "venv"},
+            "ALL2ALL_NO_LIBRARY",
+        ),
         ({"requested": "moonep", "quantized": True}, "ALL2ALL_QUANTIZED"),
         ({"requested": "moonep", "eplb": True}, "ALL2ALL_NO_EPLB"),
         ({"requested": "moonep"}, "ALL2ALL_NEEDS_EAGER"),
@@ -171,6 +179,18 @@ def test_what_cannot_work_is_refused_with_its_code(change, code):
 )
 def test_what_a_single_node_cannot_carry_is_refused_with_its_code(change, code):
     assert code in codes(choose_all2all(replace(NVLINK, **change)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": "0.12.0", "runtime": "venv"},
+        {"version": "0.11.2", "runtime": "venv", "deepep": "uccl"},
+        {"version": "0.11.2", "runtime": "container"},
+    ],
+)
+def test_a_library_that_a_node_can_build_or_need_not_build_is_no_fault(change):
+    assert not choose_all2all(replace(NVLINK, requested="deepep_low_latency", **change)).refused
 
 
 def test_a_hidden_size_is_rounded_up_except_on_0_11_0():

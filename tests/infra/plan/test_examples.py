@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infra import catalog, checks, model, sources
-from infra.model import ModelFacts
 from infra.plan.parallelism import WAYS
 from infra.plan.plan import Group, Plan, to_json
 from infra.planning import make_plan
+from tests.infra.examples import TINY, facts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,21 +23,6 @@ if TYPE_CHECKING:
     from infra.settings import Settings
 
 EXAMPLES = ("single-node", "wide-ep", "pd", "p6-b200", "p6-b300", "cpu-smoke")
-TINY = {
-    "architectures": ["Qwen3MoeForCausalLM"],
-    "torch_dtype": "float32",
-    "hidden_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "vocab_size": 1024,
-    "max_position_embeddings": 512,
-    "moe_intermediate_size": 64,
-    "num_experts": 8,
-    "num_experts_per_tok": 2,
-}
-"""Of the model that cpu-smoke serves; its files are made by the rehearsal, not kept."""
 
 
 def settings_of(stack: str, version: str | None = None) -> Settings:
@@ -50,12 +35,8 @@ def settings_of(stack: str, version: str | None = None) -> Settings:
 
 def plan_of(stack: str, version: str | None = None) -> Plan:
     settings = settings_of(stack, version)
-    if settings.model.source.startswith("s3://"):
-        facts = model.facts(settings.model, sources.PROJECT)
-    else:
-        facts = ModelFacts(TINY, catalog.shape(TINY), (), None)
     region = sources.read_file(sources.stack_file(stack), sources.PROJECT).region
-    return make_plan(stack, settings, facts, region)
+    return make_plan(stack, settings, facts_of(settings), region)
 
 
 def commands(plan: Plan) -> Iterator[tuple[Group, tuple[str, ...]]]:

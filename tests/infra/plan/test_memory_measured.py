@@ -81,7 +81,7 @@ def test_kv_tokens_of_runs_planned_beforehand_are_within_1_percent(case):
     assert plan_memory(as_request(run)).kv_cache_tokens == pytest.approx(run["kv_tokens"], rel=0.01)
 
 
-@pytest.mark.parametrize("case", LATER_RUNS.keys() - WRONG_BEFORE)
+@pytest.mark.parametrize("case", sorted(LATER_RUNS.keys() - WRONG_BEFORE))
 def test_what_was_planned_before_a_run_was_within_3_percent(case):
     run = LATER_RUNS[case]
 

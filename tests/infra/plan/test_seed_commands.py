@@ -30,6 +30,7 @@ PLANS_OWN = {
     "--max-num-batched-tokens",
     "--gpu-memory-utilization",
     "--compilation-config",
+    "--served-model-name",
 }
 """Flags that the plan states beyond the guide's: who listens, and defaults that changed."""
 
@@ -64,6 +65,9 @@ def gpu_group(group_request, **changes) -> GroupRequest:
     return group_request(**(given | changes))
 
 
+FOLDER = f"/var/lib/moe/models/{MODEL}"
+
+
 def flags(argv: tuple[str, ...]) -> dict[str, str | bool]:
     """Flag -> value, True for a switch; the words before the first flag are left out."""
     found: dict[str, str | bool] = {}
@@ -85,7 +89,8 @@ def guide(command: str) -> dict[str, str | bool]:
 
 
 def assert_same(argv: tuple[str, ...], wanted: dict[str, str | bool]) -> None:
-    assert argv[:3] == ("vllm", "serve", MODEL)
+    # The guide has each node fetch the model; here one has copied it to S3 for all.
+    assert argv[:5] == ("vllm", "serve", FOLDER, "--served-model-name", MODEL)
     assert {k: v for k, v in flags(argv).items() if k not in PLANS_OWN - wanted.keys()} == wanted
 
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from infra import catalog
+from infra.plan import software
 from infra.plan.software import pins_of
 
 PAIR = ({"name": "prefill", "role": "prefill"}, {"name": "decode", "role": "decode"})
@@ -76,6 +79,41 @@ def test_uccl_takes_the_place_of_deepep(gpu_plan):
 def test_a_venv_pins_its_distributions(gpu_plan):
     node = gpu_plan(*PAIR, vllm={"runtime": "venv"}).nodes[0]
     assert node.software.distributions == {"vllm": "0.33.0", "nixl": "1.5.0"}
+
+
+def test_what_a_venv_adds_is_pinned_by_the_digest_of_its_wheel(gpu_plan):
+    asked = {"nodes": 2, "all2all_backend": "deepep_v2"}
+    node = gpu_plan(asked, vllm={"runtime": "venv", "deepep": "efa"}).nodes[0]
+    sources = {c.name: c.source for c in node.software.components}
+    for name in ("NCCL", "NVSHMEM"):
+        pattern = rf"PyPI: nvidia-{name.lower()}-cu13#sha256=[0-9a-f]{{64}}"
+        assert re.fullmatch(pattern, sources[name])
+
+
+LOW_LATENCY = {"all2all_backend": "deepep_low_latency"}
+
+
+@pytest.mark.parametrize(
+    ("version", "deepep", "cuda"),
+    [("0.16.0", "stock", "12.9"), ("0.16.0", "uccl", "12.9"), ("0.20.2", "stock", None)],
+)
+def test_what_a_venv_builds_is_built_with_the_cuda_of_its_torch(gpu_plan, version, deepep, cuda):
+    asked = {"runtime": "venv", "deepep": deepep}
+    assert (
+        components(gpu_plan(LOW_LATENCY, version=version, vllm=asked)).get("CUDA toolkit") == cuda
+    )
+
+
+def test_where_nothing_is_built_no_other_cuda_is_needed(gpu_plan):
+    for vllm in ({"runtime": "container"}, {"runtime": "venv"}):
+        assert "CUDA toolkit" not in components(gpu_plan(version="0.16.0", vllm=vllm))
+
+
+def test_a_wheel_whose_digest_nobody_knows_says_so():
+    assert software._wheel("nvshmem", "9.9", {"docker_cuda": "13.0.2"}) == (
+        "PyPI: nvidia-nvshmem-cu13 (no digest known: not checked)"
+    )
+    assert "#sha256=" in software._wheel("nvshmem", "3.3.9", {"docker_cuda": "12.9.1"})
 
 
 def test_every_component_says_where_it_comes_from_and_why(gpu_plan):

@@ -125,3 +125,10 @@ def test_a_type_with_gpus_on_pcie_is_not_asked_for_nvlink(replicas_of):
 def test_unknown_instance_type_names_its_neighbours(replicas_of):
     with pytest.raises(catalog.UnknownNameError, match=r"c7i\.large"):
         replicas_of(instance_type="c7i.larg")
+
+
+def test_the_level_of_dcgms_diagnosis_reaches_nodes_with_gpus_alone(replicas_of):
+    (replica,) = replicas_of()
+    for name, level in (("p5en.48xlarge", 2), ("c7i.large", 0)):
+        found = topology.hardware(catalog.instance_type(name), replica.primary, "", dcgm_level=2)
+        assert found.dcgm_level == level

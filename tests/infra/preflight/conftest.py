@@ -33,7 +33,8 @@ ASKED = Asked(
     model_name="tiny",
     model_source="build/models/tiny",
     model_revision=None,
-    public=False,
+    balanced=False,
+    model_token=False,
     ttl_seconds=None,
 )
 NUMBERS = itertools.count()
@@ -51,8 +52,8 @@ def endpoint(tmp_path_factory):
 def _environment(endpoint):
     """Nothing of this machine's own AWS; for these modules alone."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION"):
-            patch.delenv(name, raising=False)
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
         patch.setenv("AWS_CONFIG_FILE", os.devnull)
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -67,18 +68,27 @@ def admin(endpoint):
 
 
 @pytest.fixture
-def without(admin):
-    """Sessions of users that may do everything but the actions named."""
+def user(admin):
+    """Sessions of users with policies of these statements."""
 
-    def make(*actions: str) -> boto3.Session:
+    def make(*statements: dict) -> boto3.Session:
         iam, name = admin.client("iam"), f"user-{next(NUMBERS)}"
-        allow = {"Effect": "Allow", "Action": "*", "Resource": "*"}
-        deny = {"Effect": "Deny", "Action": list(actions), "Resource": "*"}
-        document = {"Version": "2012-10-17", "Statement": [allow, deny]}
+        document = {"Version": "2012-10-17", "Statement": list(statements)}
         iam.create_user(UserName=name)
         iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=json.dumps(document))
         key = iam.create_access_key(UserName=name)["AccessKey"]
         return boto3.Session(key["AccessKeyId"], key["SecretAccessKey"], region_name=REGION)
+
+    return make
+
+
+@pytest.fixture
+def without(user):
+    """Sessions of users that may do everything but the actions named."""
+
+    def make(*actions: str) -> boto3.Session:
+        allow = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+        return user(allow, {"Effect": "Deny", "Action": list(actions), "Resource": "*"})
 
     return make
 

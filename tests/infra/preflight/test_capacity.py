@@ -70,6 +70,23 @@ def test_a_reservation_with_too_little_in_another_zone_fails_with_both(
     assert "it is in us-east-1a, network.zone is us-east-1b" in result.message
 
 
+def test_a_reservation_in_another_zone_than_the_existing_subnet_fails(
+    result_of, asked, reservation, subnet
+):
+    elsewhere = subnet(zone="us-east-1b")[1]
+    stack = asked(capacity_kind="reservation", capacity_id=reservation, subnet_id=elsewhere)
+    result = result_of("RESERVATION", stack)
+    assert result.state == "FAIL"
+    assert f"it is in us-east-1a, {elsewhere} is in us-east-1b" in result.message
+
+
+def test_the_zone_of_a_reservation_must_offer_every_type_where_no_zone_is_named(
+    result_of, asked, reservation
+):
+    stack = asked(capacity_kind="reservation", capacity_id=reservation)
+    assert result_of("TYPE_OFFERED", stack).message == "us-east-1a offers c7i.large"
+
+
 def test_a_reservation_that_is_not_there_fails(result_of, asked):
     stack = asked(capacity_kind="reservation", capacity_id="cr-0123456789abcdef0")
     result = result_of("RESERVATION", stack)
@@ -103,7 +120,7 @@ def block(asked):
             "EndDate": NOW + dt.timedelta(days=2),
         }
         return judge_reservation(
-            found | changes, own, dataclasses.replace(stack, ttl_seconds=ttl_seconds), NOW
+            found | changes, own, dataclasses.replace(stack, ttl_seconds=ttl_seconds), NOW, None
         )
 
     return judge
@@ -144,3 +161,27 @@ def test_a_capacity_block_that_does_not_fit_fails(block, changes, said):
 
 def test_a_stack_that_runs_in_it_already_has_its_own_nodes_back(block):
     assert block(own=2, AvailableInstanceCount=0).state == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("arn", "named", "state"),
+    [
+        (None, None, "PASS"),
+        ("arn:aws:ec2:us-east-1:1:placement-group/near", "near", "PASS"),
+        ("arn:aws:ec2:us-east-1:1:placement-group/near", None, "FAIL"),
+        (None, "near", "FAIL"),
+    ],
+)
+def test_a_reservation_is_in_the_placement_group_that_the_settings_name(asked, arn, named, state):
+    found = {
+        "State": "active",
+        "InstanceType": "c7i.large",
+        "AvailabilityZone": "us-east-1a",
+        "AvailableInstanceCount": 2,
+        "TotalInstanceCount": 2,
+    } | ({"PlacementGroupArn": arn} if arn else {})
+    stack = asked(capacity_kind="reservation", capacity_id="cr-0a", placement_group=named)
+    verdict = judge_reservation(found, 0, stack, NOW, None)
+    assert verdict.state == state
+    if state == "FAIL":
+        assert f"capacity.placement_group is {named or 'not set'}" in verdict.message

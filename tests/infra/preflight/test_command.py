@@ -75,3 +75,26 @@ def test_settings_that_can_not_be_read_are_sentences_and_nothing_is_asked(moe):
     shown = moe(more="  moe-serving:capacity: {kind: free}\n")
     assert shown.exit_code == 2
     assert "moe-serving:capacity.kind" in shown.output
+
+
+def test_a_role_is_given_by_its_arn(moe):
+    shown = moe("--role", "deployer")
+    assert shown.exit_code == 2
+    assert "--role deployer: wanted the ARN of a user or role" in shown.output
+
+
+def test_the_role_that_is_given_is_the_one_that_is_asked_about(moe):
+    shown = moe("--role", "arn:aws:iam::123456789012:role/nobody", "--json")
+    said = {r["code"]: r["message"] for r in json.loads(shown.stdout)}
+    assert "has no arn:aws:iam::123456789012:role/nobody" in said["PREFLIGHT_ROLE"]
+
+
+def test_the_profile_of_the_stack_is_whose_account_is_asked(moe, endpoint, monkeypatch, tmp_path):
+    keys = f"aws_access_key_id={endpoint.access_key_id}\n"
+    keys += f"aws_secret_access_key={endpoint.secret_access_key}\n"
+    (tmp_path / "credentials").write_text(f"[work]\n{keys}")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-another-account")
+    assert moe().exit_code == 1
+    shown = moe(more="  aws:profile: work\n")
+    assert shown.exit_code == 0, shown.output

@@ -63,3 +63,18 @@ def test_an_image_that_can_not_boot_the_nodes_fails(changes, said):
     verdict = judge_image(GOOD | changes, ("c7i.large",))
     assert verdict.state == "FAIL"
     assert said in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("tags", "state"),
+    [
+        ([], "PASS"),
+        ([{"Key": "moe-serving:software", "Value": "d1"}], "PASS"),
+        ([{"Key": "moe-serving:software", "Value": "d0"}], "WARN"),
+    ],
+    ids=["not baked", "baked with the same", "baked with another"],
+)
+def test_a_baked_image_with_other_software_boots_with_a_warning(tags, state):
+    verdict = judge_image(GOOD | {"Tags": tags}, ("c7i.large",), {"serve": "d1"})
+    assert verdict.state == state
+    assert state == "PASS" or "other software than serve" in verdict.message

@@ -6,7 +6,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import boto3
 import pytest
 
-from infra.preflight.model import has_token, hub, split
+from infra.preflight.model import Place, hub, split, token
+
+COMMIT = "0a" * 20
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +76,21 @@ def test_sources_are_split_into_bucket_and_prefix():
 
 @pytest.fixture
 def hugging_face():
-    """A server that answers HEAD with one status; returns its address and what was asked."""
+    """A Hub that answers HEAD with one status; returns its address and what was asked.
+
+    needs: 401 to whoever doesn't show this token.
+    """
     servers = []
 
-    def start(status: int):
+    def start(status: int, needs: str = ""):
         paths: list[str] = []
 
         class Handler(BaseHTTPRequestHandler):
             def do_HEAD(self):
                 paths.append(self.path)
-                self.send_response(status)
+                shown = self.headers.get("Authorization")
+                self.send_response(401 if needs and shown != f"Bearer {needs}" else status)
+                self.send_header("X-Repo-Commit", COMMIT)
                 self.end_headers()
 
             def log_message(self, format, *args):  # noqa: A002 - the base class's name
@@ -100,31 +107,50 @@ def hugging_face():
         server.server_close()
 
 
-def test_with_a_token_hugging_face_is_not_asked():
-    verdict = hub("org/m", None, has_token=True, base="http://127.0.0.1:9")
-    assert verdict.state == "PASS"
+def place(base: str, **more) -> Place:
+    return Place(base=base, **more)
 
 
 @pytest.mark.parametrize(
     ("status", "state"),
     [(200, "PASS"), (401, "FAIL"), (403, "FAIL"), (404, "FAIL"), (503, "SKIPPED")],
 )
-def test_without_a_token_hugging_faces_answer_counts(hugging_face, status, state):
+def test_what_hugging_face_gives_to_everybody_counts(hugging_face, status, state):
     base, paths = hugging_face(status)
-    assert hub("org/m", "v1", has_token=False, base=base).state == state
-    assert paths == ["/org/m/resolve/v1/config.json"]
+    assert hub("org/m", COMMIT, place(base)).state == state
+    assert paths == [f"/org/m/resolve/{COMMIT}/config.json"]
+
+
+def test_a_branch_fails_with_its_commit_of_today(hugging_face):
+    verdict = hub("org/m", "main", place(hugging_face(200)[0]))
+    assert verdict.state == "FAIL"
+    assert verdict.remedy == f"set model.revision to {COMMIT}"
+
+
+def test_a_gated_model_fails_without_a_token_of_the_stack(hugging_face):
+    verdict = hub("org/m", COMMIT, place(hugging_face(401)[0], token="hf_here"))
+    assert verdict.state == "FAIL"
+    assert "--secret moe-serving:huggingface_token" in verdict.remedy
+
+
+def test_a_gated_model_is_tried_with_this_machines_token(hugging_face):
+    base, _ = hugging_face(200, needs="hf_good")
+    of_stack = {"stack_has_token": True}
+    assert hub("org/m", COMMIT, place(base, token="hf_good", **of_stack)).state == "PASS"
+    assert hub("org/m", COMMIT, place(base, token="hf_bad", **of_stack)).state == "FAIL"
+    untried = hub("org/m", COMMIT, place(base, **of_stack))
+    assert untried.state == "PASS"
+    assert "not tried from here" in untried.message
 
 
 def test_where_hugging_face_can_not_be_reached_it_is_skipped():
-    verdict = hub("org/m", None, has_token=False, base="http://127.0.0.1:9", timeout=2)
-    assert verdict.state == "SKIPPED"
-    assert "HF_TOKEN" in verdict.remedy
+    assert hub("org/m", None, place("http://127.0.0.1:9", timeout=2)).state == "SKIPPED"
 
 
 def test_a_token_is_looked_for_where_hugging_faces_tools_do(monkeypatch, tmp_path):
     for name in ("HF_TOKEN", "HF_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    assert not has_token()
-    (tmp_path / "token").write_text("hf_x")
-    assert has_token()
+    assert token() == ""
+    (tmp_path / "token").write_text("hf_x\n")
+    assert token() == "hf_x"

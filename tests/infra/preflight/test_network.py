@@ -161,3 +161,69 @@ def test_private_names_that_the_vpc_does_not_resolve_fail(result_of, asked, with
     result = result_of("WAY_TO_AWS", asked(subnet_id=name))
     assert result.state == "FAIL"
     assert "need enableDnsHostnames of the VPC" in result.message
+
+
+ECR = ("ssm", "ssmmessages", "ecr.api", "ecr.dkr")
+
+
+def test_images_of_ecr_need_its_endpoints_too(result_of, asked, with_endpoints):
+    stack = asked(subnet_id=with_endpoints("ssm", "ssmmessages"), services=ECR)
+    result = result_of("WAY_TO_AWS", stack)
+    assert (result.state, "no way to ecr.api, ecr.dkr" in result.message) == ("FAIL", True)
+
+
+def test_endpoints_of_ecr_are_a_way_to_its_images(result_of, asked, with_endpoints):
+    stack = asked(subnet_id=with_endpoints(*ECR), services=ECR)
+    assert result_of("WAY_TO_AWS", stack).state == "PASS"
+
+
+@pytest.fixture
+def beside(ec2, main_table):
+    """A further subnet of a VPC, with or without a route to an internet gateway."""
+
+    def make(vpc: str, zone: str = "us-east-1a", *, routed: bool = True) -> str:
+        made = ec2.create_subnet(VpcId=vpc, CidrBlock="10.20.1.0/24", AvailabilityZone=zone)
+        if routed:
+            gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+            ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
+            ec2.create_route(
+                RouteTableId=main_table(vpc), DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway
+            )
+        return made["Subnet"]["SubnetId"]
+
+    return make
+
+
+def test_a_public_subnet_with_an_internet_gateway_passes(result_of, asked, subnet, beside):
+    vpc, name = subnet()
+    stack = asked(vpc_id=vpc, subnet_id=name, public_subnet_id=beside(vpc))
+    assert result_of("PUBLIC_SUBNET", stack).state == "PASS"
+
+
+def test_a_public_subnet_that_the_internet_does_not_reach_fails(result_of, asked, subnet, beside):
+    vpc, name = subnet()
+    stack = asked(vpc_id=vpc, subnet_id=name, public_subnet_id=beside(vpc, routed=False))
+    result = result_of("PUBLIC_SUBNET", stack)
+    assert result.state == "FAIL"
+    assert "no default route to an internet gateway" in result.message
+
+
+def test_a_public_subnet_of_another_zone_than_the_nodes_fails(result_of, asked, subnet, beside):
+    vpc, name = subnet()
+    stack = asked(vpc_id=vpc, subnet_id=name, public_subnet_id=beside(vpc, "us-east-1b"))
+    result = result_of("PUBLIC_SUBNET", stack)
+    assert (result.state, "the nodes are in us-east-1a" in result.message) == ("FAIL", True)
+
+
+def test_a_public_subnet_of_another_vpc_fails(result_of, asked, subnet, beside):
+    (vpc, name), (other, _) = subnet(), subnet()
+    stack = asked(vpc_id=vpc, subnet_id=name, public_subnet_id=beside(other))
+    result = result_of("PUBLIC_SUBNET", stack)
+    assert (result.state, f"not in {vpc}" in result.message) == ("FAIL", True)
+
+
+def test_a_public_subnet_that_is_not_there_fails(result_of, asked, subnet):
+    vpc, name = subnet()
+    stack = asked(vpc_id=vpc, subnet_id=name, public_subnet_id="subnet-0123456789abcdef0")
+    result = result_of("PUBLIC_SUBNET", stack)
+    assert (result.state, "has no subnet" in result.message) == ("FAIL", True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 
 import boto3
@@ -48,19 +49,23 @@ def test_an_account_that_can_not_be_reached_is_one_clear_failure(admin, asked, m
 
 
 def test_what_is_late_is_skipped_and_the_rest_is_told(admin, asked):
+    told = threading.Event()
+
     def slow(aws, asked):
-        time.sleep(1.5)
+        told.wait(60)
         return ()
 
     late = Check("PREFLIGHT_LATE", "x", "x", (), always, slow)
     began = time.monotonic()
-    results = run(admin, asked(), deadline_seconds=1.0, every=(late, CHECKS[0]))
-    assert time.monotonic() - began < 1.4
+    results = run(admin, asked(), deadline_seconds=5.0, every=(late, CHECKS[0]))
+    took = time.monotonic() - began
+    told.set()
+    assert took < 30
     assert [(r.code, r.state) for r in results[1:]] == [
         ("PREFLIGHT_LATE", "SKIPPED"),
         ("PREFLIGHT_REGION", "PASS"),
     ]
-    assert "within 1 s" in results[1].message
+    assert "within 5 s" in results[1].message
 
 
 def test_all_checks_take_far_less_than_the_limit(admin, asked, subnet):

@@ -166,6 +166,36 @@ def test_replicas_that_restart_together_leave_nobody_to_answer():
     assert "All 2 groups stop at the same time: nobody answers meanwhile." in said
 
 
+def turning(group: str, revision: str) -> str:
+    role = group.partition("-")[0]
+    said = {"group": group, "role": role, "revision": revision, "takes_turns": True}
+    return json.dumps(said | {"archive": {}})
+
+
+@pytest.mark.parametrize("op", ["same", "replace"])
+def test_replicas_behind_a_gateway_change_one_after_the_other(op):
+    steps = [
+        *instance("serve-0-0", op, turning("serve-0", "a"), turning("serve-0", "b")),
+        *instance("serve-1-0", op, turning("serve-1", "a"), turning("serve-1", "b")),
+    ]
+    said = "\n".join(lines(build({"steps": steps}, None)))
+    assert "One after the other: serve-0, serve-1." in said
+    assert "Service stays" in said
+    assert "nobody answers" not in said
+
+
+def test_pairs_change_over_and_a_group_alone_in_its_role_is_no_turn():
+    names = ("decode-0", "decode-1", "prefill-0")
+    steps = [
+        step
+        for name in names
+        for step in instance(f"{name}-0", "same", turning(name, "a"), turning(name, "b"))
+    ]
+    said = "\n".join(lines(build({"steps": steps}, None)))
+    assert "One after the other: decode-0, decode-1." in said
+    assert "Nobody answers while prefill-0 is away." in said
+
+
 def test_a_group_that_goes_on_answers_meanwhile():
     steps = [
         *instance("decode-0-0", "same", told("decode-0", "a"), told("decode-0", "b")),
@@ -187,3 +217,55 @@ def test_both_steps_of_a_replacement_are_one():
     steps = [{"op": "create-replacement", "urn": base}, {"op": "delete-replaced", "urn": base}]
     (group,) = build({"steps": steps}, None).groups
     assert (group.name, group.effect) == ("gateway", "replaced")
+
+
+TOLD = {
+    "venv": {"software": {"runtime": "venv"}, "group": "serve-0"},
+    "container": {"software": {"runtime": "container"}, "group": "serve-0"},
+}
+
+
+def becoming(before: tuple[str, str], after: tuple[str, str], *, disk_after: int = 30):
+    """The preview of a node that is replaced. before, after: instance type and runtime."""
+    parent = "urn:pulumi:dev::moe-serving::moe-serving:node:Node$"
+
+    def step(kind: str, name: str, op: str, old: dict, new: dict) -> dict:
+        states = {"oldState": {"inputs": old}, "newState": {"inputs": new}}
+        return {"op": op, "urn": f"{parent}{kind}::{name}", **states}
+
+    def template(instance_type: str, gib: int) -> dict:
+        disks = [{"ebs": {"volumeSize": gib}}]
+        return {"instanceType": instance_type, "imageId": "ami-1", "blockDeviceMappings": disks}
+
+    name, told = "serve-0-0", [{"content": json.dumps(TOLD[r])} for _, r in (before, after)]
+    launch = (template(before[0], 30), template(after[0], disk_after))
+    steps = [
+        step("aws:ec2/instance:Instance", name, "replace", {}, {}),
+        step("aws:ec2/launchTemplate:LaunchTemplate", name, "update", *launch),
+        step("aws:s3/bucketObjectv2:BucketObjectv2", f"{name}-assignment", "update", *told),
+    ]
+    return "\n".join(lines(build({"steps": steps}, None)))
+
+
+KEEPS = "serve-0-0: image and root volume stay what they were for"
+CPU, VENV, CONTAINER = ("c7i.large", "venv"), ("p5.48xlarge", "venv"), ("p5.48xlarge", "container")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        (CPU, CONTAINER, "nodes without GPUs"),
+        (VENV, CONTAINER, "GPU nodes with a venv"),
+        (CONTAINER, CPU, "GPU nodes with a container"),
+    ],
+)
+def test_a_node_of_another_kind_keeps_its_image_and_the_preview_says_so(before, after, kind):
+    assert f"{KEEPS} {kind}" in becoming(before, after)
+
+
+def test_a_node_of_the_same_kind_keeps_its_image_and_needs_no_word():
+    assert KEEPS not in becoming(CPU, ("m7i.large", "venv"))
+
+
+def test_an_image_that_is_named_comes_with_its_root_volume():
+    assert KEEPS not in becoming(CPU, CONTAINER, disk_after=300)

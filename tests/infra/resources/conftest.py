@@ -115,6 +115,9 @@ def config_in(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], dict[str
         "moe-serving:model": {"name": "tiny", "source": str(folder)},
         "moe-serving:groups": {"serve": {"instance_type": "c7i.large", "nodes": 2}},
         "moe-serving:endpoint": {"allowed_cidrs": ["198.18.0.0/15"]},
+        # The nodes' image is taken to have their software, as the rehearsal's has.
+        "moe-serving:network": {"nat": False},
+        "moe-serving:checks": {"suppress": ["NO_WAY_TO_THE_INTERNET"]},
     }
 
 

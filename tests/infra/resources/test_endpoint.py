@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pulumi_aws")
@@ -17,7 +19,12 @@ PUBLIC = {
 @pytest.fixture
 def with_endpoint(run_program, config):
     """Run the program with a section `endpoint`; answers what it made and what it exported."""
-    return lambda endpoint: run_program(config | {"moe-serving:endpoint": endpoint})
+
+    def run(endpoint, *, gateway: bool = False):
+        sections = {"moe-serving:endpoint": endpoint, "moe-serving:gateway": {"enabled": gateway}}
+        return run_program(config | sections)
+
+    return run
 
 
 def test_no_load_balancer_where_none_is_asked_for(two_nodes):
@@ -68,3 +75,44 @@ def test_an_internal_one_passes_tcp_on_and_waits_long_for_a_completion(with_endp
     assert listener["tcpIdleTimeoutSeconds"] == 6000
     assert not account.of("InternetGateway")
     assert exported["endpoint"] == "http://nlb.example:8000/v1"
+
+
+def test_a_public_endpoint_has_a_gateway_unless_it_is_told_otherwise(run_program, config):
+    account, exported = run_program(config | {"moe-serving:endpoint": PUBLIC})
+    (target,) = account.of("TargetGroupAttachment")
+    assert target.name == "gateway-target"
+    assert set(exported["api_keys"]) == {"default"}
+
+
+def test_the_load_balancer_ends_the_clients_tls_and_begins_its_own_to_the_gateway(with_endpoint):
+    account, exported = with_endpoint(PUBLIC | {"domain": "llm.example.org"}, gateway=True)
+    assert account.one("lb/targetGroup:TargetGroup", "endpoint").inputs["protocol"] == "TLS"
+    listener = account.one("lb/listener:Listener", "endpoint").inputs
+    assert (listener["protocol"], listener["port"]) == ("TLS", 443)
+    assert exported["endpoint"] == "https://llm.example.org/v1"
+    assert "ca_certificate" not in exported, "clients meet the certificate of ACM"
+
+
+def test_of_what_is_outside_only_the_load_balancer_reaches_the_gateway(with_endpoint):
+    account, _ = with_endpoint(PUBLIC, gateway=True)
+    rules = {made.name: made.inputs for made in account.of("SecurityGroupIngressRule")}
+    to_gateway = {n: r for n, r in rules.items() if r["securityGroupId"] == "gateway-id"}
+    assert set(to_gateway) == {"nodes-from-load-balancer", "gateway-from-members"}
+    rule = to_gateway["nodes-from-load-balancer"]
+    assert (rule["fromPort"], rule["referencedSecurityGroupId"]) == (443, "load-balancer-id")
+
+
+def test_without_a_certificate_the_clients_tls_is_the_gateways_own(with_endpoint):
+    inside = {"load_balancer": True, "allowed_cidrs": ["198.18.0.0/15"], "domain": "llm.internal"}
+    account, exported = with_endpoint(inside, gateway=True)
+    assert account.one("lb/targetGroup:TargetGroup", "endpoint").inputs["protocol"] == "TCP"
+    listener = account.one("lb/listener:Listener", "endpoint").inputs
+    assert (listener["protocol"], listener["port"]) == ("TCP", 443)
+    assert exported["endpoint"] == "https://llm.internal/v1"
+
+
+def test_the_gateways_certificate_has_the_names_of_the_load_balancer(with_endpoint):
+    account, _ = with_endpoint({"load_balancer": True, "domain": "llm.internal"}, gateway=True)
+    told = account.one("s3/bucketObjectv2:BucketObjectv2", "gateway-assignment").inputs
+    names = json.loads(told["content"])["gateway"]["tls"]["names"]
+    assert names[:2] == ["llm.internal", "nlb.example"]

@@ -90,3 +90,41 @@ def test_requests_without_tls_are_denied_for_bucket_and_objects():
 def test_only_ec2_takes_on_a_nodes_role():
     (statement,) = json.loads(policies.assumed_by_ec2())["Statement"]
     assert statement["Principal"] == {"Service": "ec2.amazonaws.com"}
+
+
+PREFIX = "models/org/m/0a0a/"
+STAGED = f"{BUCKET}/models/org/m/0a0a"
+
+
+def staged(*, writes: bool, reads: bool = True) -> str:
+    models = policies.Models(PREFIX, writes=writes)
+    return policies.node(BUCKET, "serve-0-1", [TOKEN], weights=reads, models=models)
+
+
+@pytest.mark.parametrize("key", ["/config.json", ".manifest.json", ".staging.json"])
+def test_only_the_node_that_copies_weights_may_write_them(key: str):
+    assert allows(staged(writes=True), "s3:PutObject", STAGED + key)
+    assert not allows(staged(writes=False), "s3:PutObject", STAGED + key)
+
+
+def test_it_may_not_write_another_models():
+    for key in ("models/org/m/0b0b/config.json", "models/org/other/config.json", "nodes/x"):
+        assert not allows(staged(writes=True), "s3:PutObject", f"{BUCKET}/{key}")
+
+
+def test_all_others_may_read_and_list_them_and_a_gateway_that_copies_no_more_than_its_own():
+    assert allows(staged(writes=False), "s3:GetObject", STAGED + ".manifest.json")
+    gateway = staged(writes=True, reads=False)
+    assert allows(gateway, "s3:GetObject", STAGED + "/config.json")
+    assert not allows(gateway, "s3:GetObject", f"{BUCKET}/models/org/other/config.json")
+    assert "s3:ListBucket" not in gateway
+
+
+def test_compiled_kernels_are_read_by_all_and_left_by_primaries():
+    reads = policies.node(BUCKET, "serve-0-1", [TOKEN], kernels="reads")
+    writes = policies.node(BUCKET, "serve-0-0", [TOKEN], kernels="writes")
+    entry = f"{BUCKET}/caches/vllm0.33.0-H100.tar.gz"
+    assert allows(reads, "s3:GetObject", entry)
+    assert not allows(reads, "s3:PutObject", entry)
+    assert allows(writes, "s3:PutObject", entry)
+    assert not allows(policies.node(BUCKET, "n", [TOKEN]), "s3:GetObject", entry)

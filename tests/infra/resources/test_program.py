@@ -216,11 +216,11 @@ def test_an_unknown_model_folder_ends_the_run_before_anything_is_made(run_progra
 
 def test_what_is_not_built_yet_ends_the_run_with_all_of_it(run_program, config):
     config["moe-serving:vllm"] = {"runtime": "container"}
-    config["moe-serving:groups"]["serve"]["load_balancing"] = "hybrid"
+    config["moe-serving:endpoint"]["exposure"] = "public"
     with pytest.raises(pulumi.RunError, match="2 faults") as ended:
         run_program(config)
     assert "containers on CPU nodes (groups.serve): not built yet" in str(ended.value)
-    assert "hybrid load balancing: not built yet" in str(ended.value)
+    assert "a public endpoint without a certificate of ACM: not built yet" in str(ended.value)
 
 
 @pytest.mark.parametrize("ttl", ["4h", "8h"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import boto3
@@ -43,7 +44,65 @@ def test_an_answer_writes_the_record_beside_what_was_asked(s3, deployment, statu
     assert json.loads(written)["deployment"] == json.loads(to_json(deployment))
 
 
-def test_no_answer_fails_the_update_and_writes_no_record(s3, deployment):
+def test_no_answer_fails_the_update_and_the_record_says_why_and_proves_nothing(s3, deployment):
     with pytest.raises(wait.NotReadyError):
         run_hook(deployment, timeout_seconds=0)
-    assert "Contents" not in s3.list_objects_v2(Bucket=deployment.bucket)
+    written = json.loads(
+        s3.get_object(Bucket=deployment.bucket, Key=wait.RECORD_KEY)["Body"].read()
+    )
+    assert "no answer after" in written["last_failure"]["reason"]
+    assert written["last_failure"]["revisions"] == {"serve-0": "r1"}
+    assert "deployment" not in written
+
+
+def test_a_failure_stands_beside_what_was_proven_before_until_the_next_answer(
+    s3, deployment, status
+):
+    for index in range(2):
+        made = status(index)
+        s3.put_object(
+            Bucket=deployment.bucket, Key=status_key(made.node), Body=to_json(made).encode()
+        )
+    run_hook(deployment, timeout_seconds=10)
+    changed = dataclasses.replace(
+        deployment,
+        groups={"serve-0": dataclasses.replace(deployment.groups["serve-0"], revision="r2")},
+    )
+    with pytest.raises(wait.NotReadyError):
+        run_hook(changed, timeout_seconds=0)
+    record = s3.get_object(Bucket=deployment.bucket, Key=wait.RECORD_KEY)["Body"].read()
+    assert json.loads(record)["deployment"] == json.loads(to_json(deployment))
+    assert json.loads(record)["last_failure"]["revisions"] == {"serve-0": "r2"}
+    run_hook(deployment, timeout_seconds=10)
+    record = s3.get_object(Bucket=deployment.bucket, Key=wait.RECORD_KEY)["Body"].read()
+    assert "last_failure" not in json.loads(record)
+
+
+@pytest.mark.parametrize(
+    ("proven", "expected"),
+    [
+        ({}, "deepep_low_latency"),
+        ({"nodes": {"serve-0-0": {"all2all_backend": None}}}, "deepep_low_latency"),
+        (
+            {"nodes": {"serve-0-0": {"all2all_backend": {"in_effect": "allgather_reducescatter"}}}},
+            "allgather_reducescatter",
+        ),
+    ],
+    ids=["nothing proven yet", "no library needed", "fell back"],
+)
+def test_the_backend_in_effect_is_the_one_that_was_proven(proven, expected):
+    assert record.in_effect(proven, "serve-0-0", "deepep_low_latency") == expected
+
+
+def test_a_record_that_is_not_there_yet_is_empty(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        s3 = boto3.client("s3")
+        assert record.read_record("s3://bucket/record.json", None) == {}
+        s3.create_bucket(Bucket="bucket")
+        assert record.read_record("s3://bucket/record.json", None) == {}
+        s3.put_object(Bucket="bucket", Key="record.json", Body=b'{"nodes": {}}')
+        assert record.read_record("s3://bucket/record.json", None) == {"nodes": {}}

@@ -7,7 +7,7 @@ import pytest
 from infra.resources.existing import Found, unfit
 from infra.resources.network import subnet_cidrs
 
-FOUND = Found("subnet-1", "vpc-1", "us-east-1a", "10.0.0.0/24", 200)
+FOUND = Found("subnet-1", "vpc-1", "us-east-1a")
 OFFERED = {"p5.48xlarge": ["us-east-1a", "us-east-1c"], "c7i.large": ["us-east-1b"]}
 
 

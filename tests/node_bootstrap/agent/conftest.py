@@ -24,6 +24,7 @@ from node_bootstrap import assignment as a
 from node_bootstrap import jsondata
 from node_bootstrap.agent.role_process import ProcessRecord
 from node_bootstrap.files import fetch
+from node_bootstrap.revision import with_revision
 from node_bootstrap.status import Status
 
 BUCKET = "moe-serving-test-123456789012"
@@ -48,6 +49,7 @@ class Nodes:
         self.api_port, self.agent_port, self.rpc_port = free_port(), free_port(), free_port()
         self.agents = {}
         self.changes = {}
+        self.changes_of = {}
         self.weights = (a.WeightFile("w.bin", len(WEIGHTS), hashlib.sha256(WEIGHTS).hexdigest()),)
         self.before = 0
         account.s3.put_object(Bucket=BUCKET, Key="models/m/w.bin", Body=WEIGHTS)
@@ -62,7 +64,7 @@ class Nodes:
     def assign(self, **changes):
         """Write the assignments of both, with these fields changed; returns their revision."""
         self.changes |= changes
-        assignments = a.with_revision(tuple(self.assignment(name) for name in ADDRESSES))
+        assignments = with_revision(tuple(self.assignment(name) for name in ADDRESSES))
         for one in assignments:
             key = a.assignment_key(one.node)
             self.account.s3.put_object(Bucket=BUCKET, Key=key, Body=jsondata.to_json(one).encode())
@@ -105,7 +107,8 @@ class Nodes:
             probe=a.Probe("m", "Hello", interval_seconds=0.5, timeout_seconds=1.5),
             limits=a.Limits(start_seconds=20, stop_seconds=2, silence_seconds=3),
         )
-        return dataclasses.replace(assignment, **self.changes)
+        changes = {**self.changes, **self.changes_of.get(name, {})}
+        return dataclasses.replace(assignment, **changes)
 
     def start(self, name):
         command = [sys.executable, "-m", "node_bootstrap", "--root", self.root(name), "agent"]
@@ -144,7 +147,7 @@ class Nodes:
             return json.load(answer)
         return None
 
-    def wait(self, what, seconds=30):
+    def wait(self, what, seconds=120):
         """Wait until `what(group)` is true of the group; the seconds that took."""
         began = time.monotonic()
         while time.monotonic() - began < seconds:

@@ -75,6 +75,7 @@ def headless(address, rpc_port):
 
 
 if __name__ == "__main__":
+    print(os.environ.get("SAYS", ""), flush=True)
     position, address, api_port, rpc_port, peers = sys.argv[1:6]
     if position == "primary":
         primary(address, int(api_port), int(rpc_port), int(peers))

@@ -7,14 +7,15 @@ import time
 
 import pytest
 
-from node_bootstrap import assignment as a
 from node_bootstrap import runner
 from node_bootstrap.agent.ending import Ending, Lifetime, end_of, first_boot
 from node_bootstrap.agent.identity import Identity
 from node_bootstrap.agent.store import Store, StoreError
+from node_bootstrap.leaving import Leaving
+from node_bootstrap.ttl import Ttl
 
 BOOT = 1000.0
-TTL = a.Ttl(seconds=3600.0)
+TTL = Ttl(seconds=3600.0)
 
 
 class Timer:
@@ -135,7 +136,7 @@ def test_another_instance_with_this_disk_has_a_life_of_its_own(node):
 
 def test_another_time_to_live_in_the_assignment_counts(node):
     node.turn()
-    assert node.turn(ttl=a.Ttl(600.0)) == BOOT + 600
+    assert node.turn(ttl=Ttl(600.0)) == BOOT + 600
     assert node.turn(ttl=None) is None
     assert node.timer.told == [3590.0, 590.0, None]
 
@@ -183,8 +184,8 @@ def test_it_is_said_shortly_before_and_again_after_a_new_end(node, caplog):
 
 
 def test_the_later_of_both_ends_counts():
-    assert end_of(Lifetime("i", 100.0, 50.0), a.Ttl(10.0)) == 110.0
-    assert end_of(Lifetime("i", 100.0, 500.0), a.Ttl(10.0)) == 500.0
+    assert end_of(Lifetime("i", 100.0, 50.0), Ttl(10.0)) == 110.0
+    assert end_of(Lifetime("i", 100.0, 500.0), Ttl(10.0)) == 500.0
 
 
 def test_the_first_boot_that_is_known_counts():
@@ -199,13 +200,12 @@ def test_the_time_to_live_is_no_new_revision(make_nodes, tmp_path, account):
 
 def test_the_status_tells_the_end(make_nodes, tmp_path, account):
     nodes = make_nodes(tmp_path, account)
-    nodes.assign(ttl=a.Ttl(5000.0))
+    nodes.assign(ttl=Ttl(5000.0))
     try:
         for name in ("serve-0-0", "serve-0-1"):
             nodes.start(name)
-        nodes.wait_ready()
+        nodes.wait(lambda _: (status := nodes.status()) and status.ends_at)
         status = nodes.status()
-        assert status is not None
         assert status.ends_at == pytest.approx(status.booted_at + 5000)
     finally:
         nodes.close()
@@ -223,6 +223,13 @@ def test_a_bucket_without_an_extension_says_nothing(store):
 def test_an_extension_is_read(store, account):
     account.s3.put_object(Bucket=store.bucket, Key="t.json", Body=b'{"schema": 1, "until": 5e9}')
     assert store.extension("t.json") == 5e9
+
+
+def test_what_the_gateway_is_to_let_go_of_is_read_where_it_was_said(store, account):
+    assert store.leaving() is None
+    body = b'{"schema": 1, "groups": {"serve-0": 7.0}, "until": 5e9}'
+    account.s3.put_object(Bucket=store.bucket, Key="leaving.json", Body=body)
+    assert store.leaving() == Leaving(1, {"serve-0": 7.0}, 5e9)
 
 
 def test_an_extension_of_another_form_is_a_fault(store, account):

@@ -9,7 +9,6 @@ import pytest
 from node_bootstrap.agent import group as g
 from node_bootstrap.agent.persisted import record, restore
 from node_bootstrap.agent.protocol import (
-    Heartbeat,
     Now,
     Pair,
     RoleView,
@@ -17,69 +16,7 @@ from node_bootstrap.agent.protocol import (
     StopRole,
 )
 from node_bootstrap.status import ProbeReport
-
-PLAN = g.Plan("r1", "n0", ("n1",), ranks=2, start_seconds=60, silence_seconds=5)
-
-
-class Desk:
-    """A group, its clock, and the member that the test speaks for."""
-
-    def __init__(self, group=None):
-        self.t = 100.0
-        self.group = group or g.new(PLAN, self.now)
-        self.sequence = 0
-        self.role = RoleView()
-        self.actions = ()
-
-    @property
-    def now(self):
-        return Now(self.t, 1e9 + self.t)
-
-    def feed(self, event):
-        self.group, self.actions = g.advance(self.group, event, self.now)
-
-    def tick(self, seconds=0.0, role=None):
-        self.t += seconds
-        self.role = role or self.role
-        self.feed(g.Tick(self.role))
-        return self.actions
-
-    def beat(self, **changes):
-        self.sequence += 1
-        generation = self.group.generation
-        beat = Heartbeat("n1", "i-1", "b-1", 1.0, self.sequence, "stopped", "r1", None, generation)
-        self.feed(g.Heard(replace(beat, **changes)))
-        return g.directive(self.group)
-
-    def answer(self, rank, error=""):
-        report = None if error else ProbeReport(rank, "x", 0.1, self.now.epoch)
-        self.feed(g.Probed(self.group.pair, rank, report, error))
-
-    def start(self):
-        self.feed(g.Prepared(PLAN))
-        self.beat()
-        self.tick()
-        self.tick(role=RoleView("running", self.group.pair))
-        return self
-
-    def running(self):
-        return self.beat(phase="running", started=self.group.pair)
-
-    def make_ready(self):
-        self.start()
-        self.running()
-        self.answer(0)
-        self.answer(1)
-        assert self.phase == "ready"
-        return self
-
-    @property
-    def phase(self):
-        return g.phase(self.group, self.now)
-
-    @property
-    def cause(self):
-        return self.group.restarts[-1].cause
+from tests.node_bootstrap.agent.group_desk import PLAN, Desk
 
 
 def test_nothing_starts_before_every_member_was_heard():
@@ -260,3 +197,43 @@ def test_the_last_fault_keeps_the_end_of_the_log_of_who_failed():
     desk.beat(phase="failed", started=desk.group.pair, log_tail="Gloo: connection closed")
     assert desk.group.fault.log_tail == "Gloo: connection closed"
     assert desk.group.fault.generation == 1
+
+
+NEXT = replace(PLAN, revision="r2")
+
+
+def asking():
+    """A group that serves r1, is prepared for r2 and must ask for leave."""
+    desk = Desk().make_ready()
+    desk.feed(g.Prepared(NEXT, asks=True))
+    desk.beat(phase="running", started=desk.group.pair, revision="r2")
+    return desk
+
+
+def test_a_group_that_takes_turns_serves_on_until_it_has_leave():
+    desk = asking()
+    assert (desk.group.generation, g.wants(desk.group, desk.now)) == (1, "r2")
+    desk.feed(g.Left(desk.group.pair, "r2"))
+    assert (desk.group.generation, desk.cause) == (2, "new revision")
+    assert g.wants(desk.group, desk.now) == ""
+
+
+@pytest.mark.parametrize("leave", [g.Left(Pair("r1", 0), "r2"), g.Left(Pair("r1", 1), "r0")])
+def test_leave_for_another_life_or_another_revision_is_none(leave):
+    desk = asking()
+    desk.feed(leave)
+    assert (desk.group.generation, g.wants(desk.group, desk.now)) == (1, "r2")
+
+
+def test_it_asks_only_once_every_member_is_prepared():
+    desk = Desk().make_ready()
+    desk.feed(g.Prepared(NEXT, asks=True))
+    assert g.wants(desk.group, desk.now) == ""
+
+
+def test_a_group_that_serves_nobody_asks_for_no_leave():
+    desk = Desk().start()
+    desk.running()
+    desk.feed(g.Prepared(NEXT, asks=True))
+    desk.beat(phase="running", started=desk.group.pair, revision="r2")
+    assert (desk.group.generation, desk.group.plan.revision) == (2, "r2")

@@ -7,17 +7,19 @@ for the same pair and has run without a break; a role that lost a peer goes on r
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from node_bootstrap.agent import group as g
+from node_bootstrap.agent.group_transfer import OTHERS_SECONDS, RETRY_SECONDS
 from node_bootstrap.agent.member import Member
 from node_bootstrap.agent.persisted import record, restore
 from node_bootstrap.agent.protocol import (
     Heartbeat,
+    Measure,
     Now,
     Pair,
     RoleView,
@@ -25,12 +27,14 @@ from node_bootstrap.agent.protocol import (
     StopRole,
 )
 from node_bootstrap.status import ProbeReport
+from node_bootstrap.transfer.judge import Outcome
 
 STEP = 0.5
 SILENCE = 5.0
 ENGINE_START = 6.0
 START_LIMIT = 40.0
 PRIMARY = "n0"
+MEASURE, MEASURE_LIMIT = 2.0, 20.0
 
 
 @dataclass
@@ -58,14 +62,17 @@ class Node:
     prepared_at: float = 1.0
     unheard_since: float = 0.0
     late: list = field(default_factory=list)
+    token: str = ""
+    measured_at: float = 0.0
 
     def view(self) -> RoleView:
         return RoleView("running" if self.role else "absent", self.disk.started)
 
 
 class World:
-    def __init__(self, members: int, seed: int) -> None:
+    def __init__(self, members: int, seed: int, *, measured: bool = False) -> None:
         self.t = 0.0
+        self.measured = measured
         self.random = random.Random(seed)  # noqa: S311 - a simulation, not a secret
         self.nodes = {f"n{i}": Node(f"n{i}") for i in range(members + 1)}
         self.loss = 0.0
@@ -81,14 +88,17 @@ class World:
 
     def plan(self, revision: str) -> g.Plan:
         others = tuple(name for name in self.nodes if name != PRIMARY)
-        return g.Plan(revision, PRIMARY, others, len(self.nodes), START_LIMIT, SILENCE)
+        plan = g.Plan(revision, PRIMARY, others, len(self.nodes), START_LIMIT, SILENCE)
+        if not self.measured or not others:
+            return plan
+        return replace(plan, transfer="s", transfer_required=True, transfer_seconds=MEASURE_LIMIT)
 
     def boot_agent(self, node: Node) -> None:
         node.agent_started = self.t + 1e-3
         node.sequence = 0
         node.unheard_since = self.t
         node.prepared_at = self.t + self.random.choice([0.0, 1.0, 3.0])
-        node.late = []
+        node.late, node.token = [], ""
         if node.name == PRIMARY:
             boot = f"b{node.boot}"
             saved = node.disk.group
@@ -149,6 +159,8 @@ class World:
             self.feed(node, g.Prepared(self.plan(node.assigned)))
         self.feed(node, g.Tick(node.view()), act=True)
         self.feed(node, g.Tick(node.view()))
+        if token := self.done(node):
+            self.feed(node, g.Measured(token, Outcome(seconds=MEASURE)))
         if node.role and self.random.random() < 0.5:
             for rank in range(len(self.nodes)):
                 self.feed(node, self.probe(node, rank))
@@ -172,9 +184,18 @@ class World:
             for action in actions:
                 self.act(node, action)
 
-    def act(self, node: Node, action: StartRole | StopRole) -> None:
+    def done(self, node: Node) -> str:
+        """Token of the measurement that this node is done with."""
+        return node.token if node.token and self.t >= node.measured_at else ""
+
+    def act(self, node: Node, action: StartRole | StopRole | Measure) -> None:
         if isinstance(action, StopRole):
             node.role = None
+            return
+        if isinstance(action, Measure):
+            assert node.role is None, "nothing runs while it is measured"
+            if node.token != action.token:
+                node.token, node.measured_at = action.token, self.t + MEASURE
             return
         key = (node.name, node.disk.serial, action.pair)
         assert key not in self.starts, "a node starts one pair at most once"
@@ -211,6 +232,7 @@ class World:
             revision=member.prepared,
             started=member.role.started,
             acknowledged=member.directive.generation if member.directive else 0,
+            measured=self.done(node),
         )
         primary = self.nodes[PRIMARY]
         linked = max(node.link_down_until, primary.link_down_until) < self.t
@@ -249,9 +271,10 @@ fault = st.tuples(st.sampled_from(FAULTS), st.integers(0, 3), st.integers(0, 60)
     faults=st.lists(fault, max_size=12),
     loss=st.sampled_from([0.0, 0.1, 0.3, 0.6]),
     seed=st.integers(0, 10_000),
+    measured=st.booleans(),
 )
-def test_the_group_is_ready_again_once_faults_stop(members, faults, loss, seed):
-    world = World(members, seed)
+def test_the_group_is_ready_again_once_faults_stop(members, faults, loss, seed, measured):
+    world = World(members, seed, measured=measured)
     world.loss = loss
     for name, which, steps in faults:
         for _ in range(steps):
@@ -260,6 +283,8 @@ def test_the_group_is_ready_again_once_faults_stop(members, faults, loss, seed):
     world.loss = 0.0
     # The longest way back: a cut of 30 s, a start that must time out, the longest back-off.
     bound = 30 + START_LIMIT + max(g.BACKOFF_SECONDS) + ENGINE_START + 3 * SILENCE + 15
+    if measured:  # one that went wrong, and the next
+        bound += OTHERS_SECONDS + RETRY_SECONDS + 2 * MEASURE
     for _ in range(int(bound / STEP)):
         world.step()
     assert world.settled(), world.nodes[PRIMARY].group

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.server
 import json
 import queue
@@ -12,6 +13,7 @@ import pytest
 
 from node_bootstrap.agent import probe
 from node_bootstrap.agent.protocol import Pair
+from node_bootstrap.assignment import Api
 
 PAIR = Pair("r1", 1)
 
@@ -38,6 +40,7 @@ class Engine(http.server.BaseHTTPRequestHandler):
             for n in (0, 1)
         )
         self.wfile.write("".join(lines).encode())
+        self.wfile.write(b'vllm:num_requests_waiting{engine="0"} 400.0\nvllm:other 1.0\n')
 
     def log_message(self, *args):
         pass
@@ -109,6 +112,17 @@ def test_an_engine_that_makes_tokens_for_others_is_excused(engine):
     prober.stop()
 
 
+def test_what_a_busy_engine_told_of_itself_is_kept(engine):
+    engine.mode = "busy"
+    _, prober = results(engine)
+    assert prober.metrics() is None
+    began = time.monotonic()
+    while prober.metrics() is None and time.monotonic() - began < 5:
+        time.sleep(0.05)
+    prober.stop()
+    assert prober.metrics().largest == {"vllm:num_requests_waiting": 400.0}
+
+
 def test_an_engine_is_not_excused_for_ever(engine, monkeypatch):
     monkeypatch.setattr(probe, "BUSY_SECONDS", 1.0)
     engine.mode = "busy"
@@ -149,3 +163,13 @@ def test_tokens_are_counted_by_engine():
         'vllm:generation_tokens_created{engine="1",model_name="m"} 1.7e+09\n'
     )
     assert probe.generation_tokens(metrics) == {0: 700.0, 1: 744.0}
+
+
+def test_with_several_apis_each_rank_is_asked_at_its_own_by_the_number_it_has_there(engine):
+    own = Api("127.0.0.1", engine.server_port, first_rank=2, ranks=2)
+    away = Api("127.0.0.1", 9, first_rank=0, ranks=2)
+    several = dataclasses.replace(target(engine, ranks=4), apis=(away, own))
+    assert probe.complete(several, 3, 2.0) == "x"
+    assert engine.asked[-1][0]["X-data-parallel-rank"] == "1"
+    with pytest.raises(OSError, match="refused"):
+        probe.complete(several, 1, 2.0)

@@ -7,7 +7,14 @@ from dataclasses import replace
 
 from node_bootstrap import durable
 from node_bootstrap.agent.report import Reporter, essence
-from node_bootstrap.status import GroupReport, MemberReport, ProbeReport, Status
+from node_bootstrap.status import (
+    EngineMetrics,
+    GroupReport,
+    MemberReport,
+    ProbeReport,
+    Sign,
+    Status,
+)
 
 GROUP = GroupReport(
     "r1", 1, "ready", 0.0,
@@ -25,6 +32,12 @@ def test_a_later_look_at_the_same_is_no_news():
     )
     assert essence(later) == essence(STATUS)
     assert essence(replace(STATUS, phase="failed")) != essence(STATUS)
+
+
+def test_what_a_busy_engine_shows_waits_for_the_next_regular_report():
+    told = EngineMetrics(5.0, {"vllm:num_requests_waiting": 9.0})
+    shown = replace(STATUS, signs=(Sign("KV_EXHAUSTED", "KV cache is full", 5.0),), metrics=told)
+    assert essence(shown) == essence(STATUS)
 
 
 def test_changes_are_written_at_most_once_a_second_and_the_last_one_always(tmp_path):

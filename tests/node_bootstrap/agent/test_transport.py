@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from node_bootstrap.agent.transport import KvWords, fault, words
+from node_bootstrap.agent.transport import KvWords, fault, manager_fault, words
 from node_bootstrap.assignment import KvTransfer
 
 BACKEND = "2026-11-25 08:09:08 NIXL INFO    _api.py:405 Backend UCX was instantiated\n"
@@ -56,3 +56,25 @@ def test_kv_that_moves_as_planned_is_no_fault():
 )
 def test_kv_that_moves_otherwise_is_a_fault_that_names_both(planned, log, said):
     assert said in fault(planned, words(log))
+
+
+ARGV = ("vllm", "serve", "m", "--all2all-backend", "deepep_low_latency")
+
+
+@pytest.mark.parametrize(
+    ("argv", "env", "said", "wrong"),
+    [
+        (ARGV, {}, "deepep_low_latency", False),
+        (ARGV, {}, None, False),
+        (ARGV, {}, "SomeNewManager", False),
+        (("vllm",), {}, "allgather_reducescatter", False),
+        (ARGV, {}, "allgather_reducescatter", True),
+        (("vllm",), {"VLLM_ALL2ALL_BACKEND": "pplx"}, "naive", True),
+    ],
+    ids=["as planned", "silent", "of no known name", "nothing planned", "other", "other, by env"],
+)
+def test_another_all2all_manager_than_the_planned_one_is_a_fault(argv, env, said, wrong):
+    found = manager_fault(argv, env, said)
+    assert bool(found) is wrong
+    if wrong:
+        assert found.startswith(f"vLLM exchanges tokens with {said}, it was started with ")

@@ -8,8 +8,9 @@ import pytest
 from nodes import HEALTHY, P5EN, Node
 
 from node_bootstrap import durable
+from node_bootstrap.facts.base import Unknown
 from node_bootstrap.gate.decide import ORDER, Attempts, GateRecord, after, escalate, worst
-from node_bootstrap.gate.observe import observe
+from node_bootstrap.gate.observe import Observation, observe
 from node_bootstrap.gate.rules import RULES, judge
 from node_bootstrap.gate.xids import XIDS
 from node_bootstrap.status import HardwareFinding
@@ -39,9 +40,11 @@ CASES = [
     ("unit/fabric-manager-failed", "RESET", {"fabric_manager"}),
     ("unit/not-installed", "ISOLATE", {"fabric_manager"}),
     ("fabric_manager/of-another-driver", "ISOLATE", {"fabric_manager"}),
+    ("fabric_manager/missing-library", "MONITOR", {"fabric_manager"}),
     ("gpu_topology/one-gpu-without-nvlink", "REBOOT", {"nvlink"}),
     ("gpu_topology/a-word-of-a-later-tool", "MONITOR", {"nvlink"}),
     ("nvlink/two-links-inactive", "REBOOT", {"nvlink"}),
+    ("nvlink/failed", "MONITOR", {"nvlink"}),
     ("xid/fallen-off-the-bus", "REBOOT", {"xid"}),
     ("xid/double-bit-error-and-row-remap", "RESET", {"xid"}),
     ("xid/application-fault", "MONITOR", {"xid"}),
@@ -98,6 +101,22 @@ def test_a_gpu_without_a_near_network_card_is_watched():
     assert {f.action for f in found} == {"MONITOR"}
 
 
+FACTS = [field.name for field in dataclasses.fields(Observation) if field.name != "reset_at"]
+
+
+@pytest.mark.parametrize("fact", FACTS)
+def test_a_fact_that_is_unknown_is_told(fact):
+    seen = dataclasses.replace(observe(DIAGNOSED, Node()), **{fact: Unknown("nobody knows")})
+    assert [f for f in judge(DIAGNOSED, seen) if "nobody knows" in f.what]
+
+
+@pytest.mark.parametrize("topology", ["g6e-no-nvlink", "failed"])
+def test_a_distance_to_the_network_cards_that_is_unknown_is_told_without_nvlink_too(topology):
+    wanted = dataclasses.replace(P5EN, nvlink=False, efa_devices=8)
+    found = judge(wanted, observe(wanted, Node(f"gpu_topology/{topology}")))
+    assert [f.action for f in found if f.rule == "nic_distance"] == ["MONITOR"]
+
+
 def test_a_type_without_nvlink_is_not_asked_for_it():
     wanted = dataclasses.replace(P5EN, nvlink=False)
     seen = observe(wanted, Node("gpu_topology/g6e-no-nvlink", "unit/not-installed"))
@@ -118,11 +137,11 @@ def test_all_rules_are_known_by_their_docstring():
 def test_a_reset_that_did_not_help_becomes_a_reboot_and_that_another_node():
     attempts = Attempts()
     taken = []
-    for boot in ("one", "one", "two"):
+    for boot in ("one", "one", "one", "two"):
         action = escalate("RESET", attempts, boot)
         taken.append(action)
         attempts = after(action, attempts, boot, 5.0)
-    assert taken == ["RESET", "REBOOT", "RESET"]
+    assert taken == ["RESET", "REBOOT", "REBOOT", "RESET"]
     assert escalate("RESET", attempts, "two") == "ISOLATE"
     assert escalate("REBOOT", attempts, "two") == "ISOLATE"
 
@@ -175,6 +194,9 @@ def test_a_gpu_is_reset_with_the_fabric_manager_then_the_node_rebooted_then_isol
     report = run(step(node, tmp_path))
     assert node.done == ["systemctl reboot"]
     assert report.detail.startswith("REBOOT: 0000:00:06.0 bad memory")
+    node.done.clear()
+    report = run(step(node, tmp_path))
+    assert report.detail.startswith("REBOOT: "), "the agent tries again while the node goes down"
     node.done.clear()
     run(step(node, tmp_path, boot="two"))  # a reset is tried once more in the new boot
     report = run(step(node, tmp_path, boot="two"))

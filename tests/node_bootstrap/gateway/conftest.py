@@ -17,7 +17,8 @@ class Engine(http.server.ThreadingHTTPServer):
     """An engine of one rank: what it answers is set by the test, what it was asked is kept."""
 
     def __init__(self):
-        self.asked, self.transfers, self.moves = [], 0, True
+        self.asked, self.transfers, self.failed, self.moves = [], 0, 0, True
+        self.metrics, self.loses = "", 0
         self.tokens, self.handed, self.status = ["a", "b"], HANDED, 200
         super().__init__(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -36,7 +37,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             f'vllm:nixl_bytes_transferred_count{{engine="0"}} {count}\n'
             f'vllm:nixl_bytes_transferred_sum{{engine="0"}} {count * 64}\n'
             f'vllm:external_prefix_cache_hits_total{{engine="0"}} {count * 9}\n'
-            f'vllm:nixl_num_failed_transfers_total{{engine="0"}} 0\n',
+            f'vllm:nixl_num_failed_transfers_total{{engine="0"}} {self.server.failed}\n'
+            f"{self.server.metrics}",
         )
 
     def do_POST(self):
@@ -46,6 +48,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         params = body.get("kv_transfer_params") or {}
         if params.get("do_remote_prefill") and engine.moves:
             engine.transfers += 1
+            engine.failed += engine.loses
         tokens = engine.tokens[: body["max_tokens"]]
         logprobs = {"tokens": tokens, "top_logprobs": [{t: 0.0} for t in tokens]}
         document: dict[str, object] = {"choices": [{"logprobs": logprobs}]}

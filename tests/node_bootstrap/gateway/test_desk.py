@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import http.client
 import json
@@ -84,19 +85,21 @@ def desk(tmp_path: Path):
         program.Watched(str(tmp_path / "keys.json"), program.parse_keys, program.Keys()),
         program.Watched(str(tmp_path / "route.json"), program.parse_route, program.Route()),
     )
-    server = program.Server(listener, made)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
+    loop = asyncio.new_event_loop()
+    serving = loop.create_task(program.serve(listener, made))
+    thread = threading.Thread(target=loop.run_until_complete, args=[asyncio.wait([serving])])
+    thread.start()
     yield running
-    server.shutdown()
-    listener.close()
+    loop.call_soon_threadsafe(serving.cancel)
+    thread.join()
+    loop.close()
     router.close()
 
 
-def test_a_known_key_passes_with_its_name_and_the_way_to_the_router(desk: Running) -> None:
+def test_a_known_key_passes_with_its_name(desk: Running) -> None:
     asked = desk.ask(authorization="Bearer sk-a")
     assert asked.status == 200
     assert asked.headers["X-Moe-Key"] == "alice"
-    assert asked.headers["X-Moe-Upstream"] == desk.upstream
 
 
 @pytest.mark.parametrize("shown", [None, "Bearer sk-b", "Basic sk-a", "Bearer ", "sk-a"])
@@ -105,7 +108,6 @@ def test_anything_else_is_401_in_the_form_of_openai(desk: Running, shown: str | 
     assert asked.status == 401
     assert asked.document["error"]["code"] == "invalid_api_key"
     assert asked.document["error"]["type"] == "invalid_request_error"
-    assert "X-Moe-Upstream" not in asked.headers
 
 
 def test_an_expired_key_is_refused(desk: Running) -> None:
@@ -150,7 +152,6 @@ def test_a_request_waits_until_a_router_takes_requests(desk: Running) -> None:
     started = time.monotonic()
     asked = desk.ask(authorization="Bearer sk-a")
     assert asked.status == 200
-    assert asked.headers["X-Moe-Upstream"] == desk.upstream
     assert 0.4 < time.monotonic() - started < 3
 
 

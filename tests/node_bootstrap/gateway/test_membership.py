@@ -117,6 +117,27 @@ def test_of_equally_good_choices_the_present_one_stays():
         assert (decided.prefill, decided.decode) == kept
 
 
+def test_of_a_pair_that_fails_the_group_goes_whose_agent_does_not_answer():
+    stack = Stack(*TWO_AND_TWO).prove_all()
+    stack.change("prefill-1", answered=False).change("decode-1", answered=False)
+    assert stack.decide().prefill == ("prefill-0", "prefill-1"), "nothing has failed yet"
+    decided = stack.prove("prefill-0", "decode-1", reason="refused").decide()
+    assert (decided.prefill, decided.decode) == (("prefill-0", "prefill-1"), ("decode-0",))
+    assert any(r.startswith("decode-1: its agent doesn't answer") for r in decided.reasons)
+    decided = stack.prove("prefill-1", "decode-0", reason="refused").decide()
+    assert (decided.prefill, decided.decode) == (("prefill-0",), ("decode-0",))
+
+
+def test_a_failure_of_an_earlier_life_is_held_against_nobody():
+    stack = Stack(*TWO_AND_TWO).prove_all().prove("prefill-1", "decode-1", reason="refused")
+    for name in ("prefill-1", "decode-1"):
+        stack.change(name, life=SECOND, answered=False)
+    stack.prove("prefill-1", "decode-1").prove("prefill-0", "decode-1").prove(
+        "prefill-1", "decode-0"
+    )
+    assert len(stack.decide().prefill + stack.decide().decode) == 4
+
+
 def test_both_sides_matter_more_than_many_of_one():
     names = [f"prefill-{i}" for i in range(4)] + ["decode-0", "decode-1"]
     stack = Stack(*names).prove_all()

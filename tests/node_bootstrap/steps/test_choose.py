@@ -6,9 +6,11 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -54,7 +56,7 @@ def node(root: Path, run) -> Node:
         parameters=lambda names: dict.fromkeys(names, "value"),
         systemd=False,
         run=run,
-        shelf=wheels.Shelf(lambda _: None, lambda *_: None),
+        shelf=wheels.Shelf(lambda _: None, lambda *_: True),
     )
 
 
@@ -67,6 +69,8 @@ def bare(command):
         return json.dumps({"filesystems": []})
     if command[:2] == ("cat", "/proc/driver/nvidia/version"):
         return "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  595.91.07  Release"
+    if command[0] == "uname":
+        return "6.17.0-1014-aws"
     if command[0] in ("mkdir", "mount"):
         return ""
     raise CommandError(tuple(command), None, "No such file or directory")
@@ -101,7 +105,7 @@ def test_a_node_without_gpus_runs_four_steps(tmp_path):
         ("single-node", []),
         ("p6-b200", []),
         ("wide-ep", ["gdrcopy", "backend"]),
-        ("pd", ["backend"]),
+        ("pd", ["backend", "nixl"]),
     ],
 )
 def test_a_gpu_node_runs_what_its_plan_calls_for(stack, also, tmp_path):
@@ -113,10 +117,11 @@ def test_a_gpu_node_runs_what_its_plan_calls_for(stack, also, tmp_path):
         "disks",
         "software",
         "backend",
+        "nixl",
         "weights",
         "role",
     ]
-    optional = {"gdrcopy", "backend"}
+    optional = {"gdrcopy", "backend", "nixl"}
     expected = [name for name in every if name not in optional or name in also]
     assert names(nodes_of(stack)[0], tmp_path) == expected
 
@@ -128,6 +133,50 @@ def test_a_step_needs_only_steps_before_it(stack, tmp_path):
         for step in steps(assignment, node(tmp_path, bare)):
             assert before.issuperset(step.needs), step.name
             before.add(step.name)
+
+
+def built_for(assignment: Assignment) -> Assignment:
+    """The same software, for an image."""
+    return dataclasses.replace(assignment, target="image", agent_token_parameter="", members=())
+
+
+@pytest.mark.parametrize(
+    ("stack", "vllm", "expected"),
+    [
+        ("single-node", {}, ["host", "efa", "software"]),
+        ("wide-ep", {}, ["host", "efa", "gdrcopy", "software"]),
+        ("wide-ep", GPU_IN_A_VENV, ["host", "efa", "gdrcopy", "software", "nccl", "wheels"]),
+        ("pd", UCCL_IN_A_VENV, ["host", "efa", "software", "wheels"]),
+    ],
+)
+def test_an_image_gets_the_software_of_a_node_and_nothing_of_its_own(
+    stack, vllm, expected, tmp_path
+):
+    made = steps(built_for(nodes_of(stack, **vllm)[0]), node(tmp_path, bare))
+    assert [step.name for step in made] == expected
+    before: set[str] = set()
+    for step in made:
+        assert before.issuperset(step.needs), step.name
+        before.add(step.name)
+
+
+def test_an_image_for_nodes_without_gpus_gets_their_software_alone(tmp_path):
+    assert names(built_for(on_cpu(nodes_of("single-node")[0])), tmp_path) == ["software"]
+
+
+@pytest.mark.parametrize("vllm", [{}, GPU_IN_A_VENV], ids=["container", "venv"])
+def test_the_scripts_of_a_builder_start_and_load_nothing_that_takes_a_gpu(
+    vllm, tmp_path, monkeypatch
+):
+    made = scripts(built_for(nodes_of("wide-ep", **vllm)[0]), tmp_path, monkeypatch)
+    assert "readonly START=no" in made["host"]
+    assert "readonly LOAD=no" in made["gdrcopy"]
+    assert {name: judge(text) for name, text in made.items()} == dict.fromkeys(made, "")
+
+
+def test_the_script_that_clears_a_builder_has_nothing_against_it():
+    script = resources.files("node_bootstrap.files").joinpath("seal.sh").read_text()
+    assert judge(script) == ""
 
 
 def scripts(assignment: Assignment, root: Path, monkeypatch) -> dict[str, str]:
@@ -171,13 +220,22 @@ def test_a_library_that_no_image_brings_is_built_by_a_clean_script(vllm, tmp_pat
     assert {name: judge(text) for name, text in made.items()} == dict.fromkeys(made, "")
 
 
+def test_a_release_of_cuda_12_builds_its_library_with_cuda_12(tmp_path, monkeypatch):
+    (assignment, *_) = nodes_of("pd", runtime="venv", deepep="stock", version="0.16.0")
+    made = scripts(assignment, tmp_path, monkeypatch)["deepep"]
+    assert re.search(r"'nvidia-nvshmem-cu12==3.3.24 --hash=sha256:0032831c[0-9a-f]{56}'", made)
+    assert "readonly CUDA_HOME=/usr/local/cuda-12.9\n" in made
+    (step,) = [s for s in steps(built_for(assignment), node(tmp_path, bare)) if s.name == "wheels"]
+    assert "-cu12-sm" in step.key
+
+
 def test_deepep_v2_in_an_environment_gets_its_nccl_before_the_library(tmp_path, monkeypatch):
     assignment = nodes_of("wide-ep", **GPU_IN_A_VENV)[0]
     found = names(assignment, tmp_path)
     assert found.index("software") < found.index("nccl") < found.index("backend")
     made = scripts(assignment, tmp_path, monkeypatch)
-    assert '"nvidia-nccl-cu$CUDA_MAJOR==$VERSION"' in made["nccl"]
-    assert "readonly VERSION=2.31.2" in made["nccl"]
+    # Shell quotes it: only with its digest does pip check what the index serves.
+    assert re.search(r"'nvidia-nccl-cu13==2.31.2 --hash=sha256:[0-9a-f]{64}'", made["nccl"])
     assert judge(made["nccl"]) == ""
 
 
@@ -214,3 +272,27 @@ def test_a_cache_that_root_made_on_the_local_disks_is_given_to_the_role(tmp_path
     role.apply(1e12)
     assert role.check().done
     assert made.places.cache.owner() == "nobody"
+
+
+def test_a_unit_that_was_written_and_never_told_to_systemd_is_told_again(tmp_path, monkeypatch):
+    """A run that was killed between the two left an old command line in systemd's memory."""
+    told: list[str] = []
+
+    def systemd(command, **_):
+        told.append(command[1])
+        return "" if "daemon-reload" in told else "yes\n"
+
+    monkeypatch.setattr(role_unit, "USER", "nobody")
+    monkeypatch.setattr(runner, "run", systemd)
+    assignment = nodes_of("single-node")[0]
+    role = steps(assignment, dataclasses.replace(node(tmp_path, bare), systemd=True))[-1]
+    assert isinstance(role, RoleStep)
+    role.places.cache.mkdir(parents=True)
+    for path, text, mode in role._files():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+    assert role.check().detail == "systemd has not read moe-role.service yet"
+    role.apply(1e12)
+    assert role.check().done
+    assert told == ["show", "daemon-reload", "show"]

@@ -9,14 +9,13 @@ import pytest
 
 from node_bootstrap.assignment import Backend, Component, Hardware, Software
 from node_bootstrap.places import Places
-from node_bootstrap.runner import CommandError
-from node_bootstrap.steps import library
-from node_bootstrap.steps.base import Marks, StepError, run_step
+from node_bootstrap.steps import host, library
+from node_bootstrap.steps.base import StepError, run_step
 from node_bootstrap.steps.container import ImageStep
-from node_bootstrap.steps.disks import IMAGE_MOUNT, DisksStep
 from node_bootstrap.steps.fabric import EfaStep, GdrcopyStep
 from node_bootstrap.steps.host import HostStep
-from node_bootstrap.steps.library import LibraryStep, decided, in_effect
+from node_bootstrap.steps.library import LibraryStep, able, agree, decided, in_effect
+from tests.node_bootstrap.steps.tools import Tools, marks
 
 PARTS = (
     Component("NVIDIA driver", ">= 580", "host", "ami"),
@@ -28,33 +27,13 @@ GPU = Hardware("10.0.0.1", 192, 1843.2, gpu_count=8, driver_min="580", efa_devic
 BACKEND = Backend("deepep_v2", "deep_ep")
 
 
-class Tools:
-    """Answers by the beginning of a command; what it has no answer for is not installed."""
-
-    def __init__(self, answers: dict[str, str]):
-        self.answers, self.ran = answers, []
-
-    def __call__(self, command):
-        line = " ".join(command)
-        self.ran.append(line)
-        for begin, answer in self.answers.items():
-            if line.startswith(begin):
-                return answer
-        raise CommandError(tuple(command), None, "No such file or directory")
-
-
 def imported(**found) -> Tools:
     return Tools({"/usr/bin/docker run": "noise\nIMPORTED " + json.dumps(found)})
 
 
 def library_step(tmp_path, run, backend=BACKEND, **changes) -> LibraryStep:
-    step = LibraryStep(backend, SOFTWARE, Places(tmp_path), "boot-1", alone=True, run=run)
+    step = LibraryStep(backend, SOFTWARE, Places(tmp_path), "boot-1", run=run)
     return dataclasses.replace(step, **changes)
-
-
-def marks() -> Marks:
-    kept: dict[str, str] = {}
-    return Marks(lambda name: kept.get(name, ""), kept.__setitem__, "boot-1")
 
 
 RIGHT = {"file": "/x/deep_ep/__init__.py", "version": "2.0", "names": ["Buffer", "ElasticBuffer"]}
@@ -100,12 +79,18 @@ def test_where_it_may_the_node_falls_back_and_says_why(tmp_path, run):
     assert in_effect(("vllm",), env, known)[1]["VLLM_ALL2ALL_BACKEND"] == "allgather_reducescatter"
 
 
-def test_one_node_of_several_does_not_change_the_backend_alone(tmp_path):
-    backend = Backend("deepep_v2", "deep_ep", "allgather_reducescatter")
-    report = run_step(library_step(tmp_path, Tools({}), backend, alone=False), marks())
-    assert report.outcome == "FAILED"
-    assert "all its ranks must run one backend" in report.detail
-    assert decided(Places(tmp_path)) is None
+def test_what_the_group_agreed_on_stands_beside_what_this_node_can_run(tmp_path):
+    backend, places = Backend("deepep_v2", "deep_ep", "allgather_reducescatter"), Places(tmp_path)
+    run_step(library_step(tmp_path, imported(**RIGHT), backend), marks())
+    assert agree(places, "allgather_reducescatter", "n1: no deep_ep")
+    known, own = decided(places), able(places)
+    assert known is not None
+    assert own is not None
+    assert (known.in_effect, known.why) == ("allgather_reducescatter", "n1: no deep_ep")
+    assert own.in_effect == "deepep_v2"
+    assert not agree(places, "allgather_reducescatter", "n1: no deep_ep")
+    assert agree(places, "", "")
+    assert decided(places) == own
 
 
 def test_the_next_boot_tries_the_planned_backend_again(tmp_path):
@@ -130,66 +115,12 @@ def test_a_library_that_could_be_brought_is_used(tmp_path):
 
 def test_the_same_import_in_this_python_is_told_as_it_is():
     software = dataclasses.replace(SOFTWARE, runtime="venv", python=__import__("sys").executable)
-    found = library.read(library.query(software, "yaml"), library.parse, library.run_fact)
+    found = library.read(
+        library.query(software, Backend("x", "yaml"), {}), library.parse, library.run_fact
+    )
     assert isinstance(found, library.Imported)
     assert found.file.endswith("yaml/__init__.py")
     assert found.version
-
-
-def mounted(*targets: str, options: str = "rw") -> str:
-    return json.dumps(
-        {
-            "filesystems": [
-                {"target": t, "source": "/dev/vg/lv", "fstype": "ext4", "options": options}
-                for t in targets
-            ]
-        }
-    )
-
-
-def disk(name: str, **changes) -> dict[str, object]:
-    model = "Amazon EC2 NVMe Instance Storage"
-    return {"name": name, "type": "disk", "size": 3800000000000, "model": model} | changes
-
-
-def disks_step(tmp_path, mounts: str, *disks: dict[str, object]) -> tuple[DisksStep, Tools]:
-    lsblk = json.dumps({"blockdevices": disks})
-    tools = Tools({"findmnt": mounts, "lsblk": lsblk, "mkdir": "", "mount": ""})
-    return DisksStep(2, Places(tmp_path), tools), tools
-
-
-def test_the_volume_of_the_image_is_used_and_the_large_folders_go_there(tmp_path):
-    step, tools = disks_step(tmp_path, mounted(IMAGE_MOUNT))
-    step.apply(1e12)
-    bound = [line for line in tools.ran if line.startswith("mount --bind")]
-    assert bound == [
-        f"mount --bind /opt/dlami/nvme/moe/{n} {tmp_path}/var/lib/moe/{n}"
-        for n in ("models", "vllm-cache", "build")
-    ]
-
-
-def test_folders_that_are_there_already_are_no_change(tmp_path):
-    state = f"{tmp_path}/var/lib/moe"
-    targets = (IMAGE_MOUNT, f"{state}/models", f"{state}/vllm-cache", f"{state}/build")
-    step, _ = disks_step(tmp_path, mounted(*targets))
-    assert run_step(step, marks()).outcome == "NOCHANGE"
-
-
-def test_disks_that_carry_data_are_never_formatted(tmp_path):
-    step, _ = disks_step(tmp_path, mounted("/"), disk("nvme1n1", fstype="xfs"), disk("nvme2n1"))
-    with pytest.raises(StepError, match=r"carry data: nvme1n1 \(xfs\)"):
-        step.apply(1e12)
-
-
-def test_a_missing_disk_is_no_reason_for_a_smaller_volume(tmp_path):
-    step, _ = disks_step(tmp_path, mounted("/"), disk("nvme1n1"))
-    with pytest.raises(StepError, match="1 local disks, the plan counts on 2"):
-        step.apply(1e12)
-
-
-def test_a_volume_that_turned_read_only_is_told_with_what_to_do(tmp_path):
-    step, _ = disks_step(tmp_path, mounted(IMAGE_MOUNT, options="ro"))
-    assert "Stop and start the instance" in run_step(step, marks()).detail
 
 
 MODULE = "filename: /lib/modules/x/efa.ko\nversion: 3.3.0\nvermagic: 6.8.0 SMP\n"
@@ -224,12 +155,25 @@ def test_efa_is_there_with_its_version_and_all_devices(tmp_path, installed, devi
 
 def test_a_module_that_is_installed_but_not_loaded_is_not_enough(tmp_path):
     tools = Tools({"modinfo gdrdrv": MODULE.replace("3.3.0", "2.5").replace("efa", "gdrdrv")})
-    part = Component("GDRCopy", "2.5.2", "host", "https://x/g.tar.gz")
+    part = Component("GDRCopy", "2.5.2", "host", "https://x/gdrcopy@c91ad9f")
     step = GdrcopyStep(part, Places(tmp_path), tools)
     assert "/dev/gdrdrv is missing" in step.check().detail
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/gdrdrv").touch()
     assert step.check().done
+
+
+def test_a_builder_has_efa_installed_without_a_device(tmp_path):
+    step = dataclasses.replace(efa_step(tmp_path, "1.50.0", 0), builder=True)
+    assert step.check().detail == "installer 1.50.0, module 3.3.0"
+    assert step.check().done
+
+
+def test_a_builder_has_gdrcopys_module_installed_but_not_loaded(tmp_path):
+    tools = Tools({"modinfo gdrdrv": MODULE.replace("3.3.0", "2.5").replace("efa", "gdrdrv")})
+    part = Component("GDRCopy", "2.5.2", "host", "https://x/g.tar.gz")
+    step = GdrcopyStep(part, Places(tmp_path), tools, builder=True)
+    assert (step.check().done, step.check().detail) == (True, "gdrdrv 2.5 is installed")
 
 
 def test_an_image_that_is_there_is_told_with_its_digest(tmp_path):
@@ -238,16 +182,49 @@ def test_an_image_that_is_there_is_told_with_its_digest(tmp_path):
     assert step.check().detail.endswith("is vllm/vllm-openai@sha256:2")
 
 
+@pytest.mark.parametrize(
+    ("tools", "says"),
+    [
+        (Tools({"/usr/bin/docker image": "[]\nNo such image: x"}), "-efa: is not on the node"),
+        (Tools({"/usr/bin/docker image": "[{"}), "docker's answer is not understood: [{"),
+        (Tools({}), "docker: No such file or directory"),
+    ],
+    ids=["absent", "cut off", "no docker"],
+)
+def test_an_image_that_docker_does_not_name_is_not_there(tmp_path, tools, says):
+    check = ImageStep(SOFTWARE, Places(tmp_path), tools).check()
+    assert (check.done, says in check.detail) == (False, True)
+
+
 DRIVER = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {}  Release Build\n"
 
 
-def host_step(tmp_path, driver="595.91.07", fabric="595.91.07", params="1") -> HostStep:
+CLOCK = """Reference ID    : A9FEA97B (169.254.169.123)
+System time     : {} seconds slow of NTP time
+Leap status     : {}
+"""
+PAGES = "HugePages_Total: {}\nHugePages_Free: 17\nHugepagesize: 2048 kB\n"
+
+
+def host_step(
+    tmp_path,
+    *,
+    driver="595.91.07",
+    fabric="595.91.07",
+    params="1",
+    clock=("0.000001234", "Normal"),
+    pages=5128,
+    kernel="7.0.0-1014-aws",
+) -> HostStep:
     state = "Id=x\nLoadState=loaded\nActiveState={}\n"
     options = f'EnableStreamMemOPs: {params}\nRegistryDwords: "PeerMappingOverride=1;"\n'
     answers = {
         "cat /proc/driver/nvidia/version": DRIVER.format(driver),
         "cat /proc/driver/nvidia/params": options,
         "nv-fabricmanager": f"Fabric Manager version is : {fabric}\n",
+        "chronyc": CLOCK.format(*clock),
+        "grep Huge": PAGES.format(pages),
+        "uname": kernel,
     }
     show = "systemctl show --property=Id,LoadState,ActiveState,SubState,Result,NRestarts"
     answers[f"{show} nvidia-persistenced"] = state.format("active")
@@ -257,6 +234,47 @@ def host_step(tmp_path, driver="595.91.07", fabric="595.91.07", params="1") -> H
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return step
+
+
+def test_a_builders_host_is_made_ready_though_no_driver_is_loaded(tmp_path, monkeypatch):
+    made = dataclasses.replace(host_step(tmp_path), builder=True)
+    tools = made.run
+    assert isinstance(tools, Tools)
+    for command in [c for c in tools.answers if "nvidia" in c]:
+        del tools.answers[command]
+    scripts = []
+    monkeypatch.setattr(host, "install", lambda script, *_: scripts.append(script))
+    (options,) = [path for path, _ in made._files() if path.parent.name == "modprobe.d"]
+    options.unlink()
+    report = run_step(made, marks())
+    assert (report.outcome, report.detail) == (
+        "CHANGED",
+        "settings as planned, no GPU to look at",
+    )
+    assert (scripts[0].values["START"], scripts[0].values["NEW_OPTIONS"]) == ("no", "yes")
+    assert not [c for c in tools.ran if "reboot" in c]
+
+
+@pytest.mark.parametrize("builder", [True, False])
+def test_an_initramfs_that_a_killed_run_did_not_make_is_made_by_the_next(
+    tmp_path, monkeypatch, builder
+):
+    step = dataclasses.replace(host_step(tmp_path, params="0"), builder=builder)
+    step.run.answers["systemctl reboot"] = ""
+    (options,) = [path for path, _ in step._files() if path.parent.name == "modprobe.d"]
+    options.unlink()
+    scripts = []
+
+    def killed_at_first(script, *_):
+        scripts.append(script.values["NEW_OPTIONS"])
+        if len(scripts) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(host, "install", killed_at_first)
+    with pytest.raises(KeyboardInterrupt):
+        run_step(step, marks())
+    run_step(step, marks())
+    assert scripts == ["yes", "yes"]
 
 
 def test_a_host_as_planned_is_left_alone(tmp_path):
@@ -270,6 +288,11 @@ def test_a_host_as_planned_is_left_alone(tmp_path):
         ({"driver": "570.10", "fabric": "570.10"}, "NVIDIA driver 570.10, needed is 580"),
         ({"fabric": "590.1"}, "fabric manager 590.1, the driver is 595.91.07"),
         ({"params": "0"}, "loaded without EnableStreamMemOPs"),
+        ({"clock": ("0.0", "Not synchronised")}, "the clock follows no time source"),
+        ({"clock": ("12.4", "Normal")}, "the clock is 12.4 s off 169.254.169.123"),
+        ({"pages": 3071}, "3071 huge pages are set apart, EFA takes 5128"),
+        ({"kernel": "5.10.245-aws"}, "kernel 5.10.245-aws, EFA moves GPU memory from 5.12 on"),
+        ({"kernel": "?"}, "the kernel's release is not understood: ?"),
     ],
 )
 def test_what_differs_on_the_host_is_told(tmp_path, changes, says):
@@ -279,6 +302,12 @@ def test_what_differs_on_the_host_is_told(tmp_path, changes, says):
 def test_a_driver_below_the_floor_is_never_worked_around(tmp_path):
     with pytest.raises(StepError, match="choose a newer image"):
         host_step(tmp_path, driver="570.10", fabric="570.10").apply(1e12)
+
+
+def test_without_efa_an_older_kernel_will_do(tmp_path):
+    step = host_step(tmp_path, kernel="5.10.245-aws")
+    step = dataclasses.replace(step, hardware=dataclasses.replace(GPU, efa_devices=0))
+    assert "kernel" not in step.check().detail
 
 
 def test_options_that_a_reboot_did_not_bring_are_no_reason_for_another(tmp_path):

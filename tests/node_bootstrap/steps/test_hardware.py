@@ -11,21 +11,12 @@ from node_bootstrap.status import Found
 from node_bootstrap.steps import hardware
 from node_bootstrap.steps.base import StepError
 
-ADDRESSES = """[
-{"ifindex":1,"ifname":"lo","addr_info":[{"family":"inet","local":"127.0.0.1","prefixlen":8}]},
-{"ifindex":2,"ifname":"ens5","addr_info":[
-  {"family":"inet","local":"10.42.1.11","prefixlen":24},
-  {"family":"inet6","local":"fe80::1","prefixlen":64}]},
-{"ifindex":3,"ifname":"ens6","addr_info":[]}]"""
 
-
-def test_addresses_are_found_with_their_interfaces():
-    assert hardware.parse_interfaces(ADDRESSES) == {"127.0.0.1": "lo", "10.42.1.11": "ens5"}
-
-
-def test_memory_is_counted_as_the_kernel_counts_it():
-    assert hardware.parse_memory_gib("MemFree: 1 kB\nMemTotal:       25165824 kB\n") == 24.0
-    assert hardware.parse_memory_gib("nothing of the kind\n") == 0.0
+@pytest.mark.parametrize("broken", ["ip", "cat"])
+def test_a_node_whose_tools_say_nothing_is_not_compared_with_the_plan(broken):
+    said = {"ip": "[]", "cat": "MemTotal: 1024 kB"} | {broken: "what?"}
+    with pytest.raises(StepError, match=r"can't be compared with the plan: .*: what\?"):
+        hardware.look("10.0.0.5", lambda command: said[command[0]])
 
 
 def test_everything_that_differs_is_told_at_once():

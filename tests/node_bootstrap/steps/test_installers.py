@@ -23,12 +23,11 @@ ALL = Software(
         Component(name, version, place, source)
         for name, version, place, source in (
             ("EFA driver (installer)", "1.50.0", "host", "https://efa.example/i-1.50.0.tar.gz"),
-            ("GDRCopy", "2.5.2", "host", "https://gdr.example/v2.5.2.tar.gz"),
+            ("GDRCopy", "2.5.2", "host", f"https://gdr.example/gdrcopy@{'c' * 40}"),
             ("NCCL", "2.31.2", "venv", "PyPI"),
-            ("NVSHMEM", "3.3.24", "venv", "https://nvshmem.example"),
+            ("NVSHMEM", "3.3.24", "venv", "PyPI: nvidia-nvshmem-cu13"),
             ("DeepEP", "874779c9", "venv", "https://git.example/DeepEP"),
             ("UCCL-EP", "0dc87eb", "venv", "https://git.example/uccl"),
-            ("PPLX kernels", "12cecfd", "venv", "https://git.example/pplx"),
         )
     ),
 )

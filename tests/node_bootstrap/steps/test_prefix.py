@@ -114,7 +114,7 @@ def throttled(account, store, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "admin")
     boto3.setup_default_session()
     make = clients("us-east-1")
-    yield server, Store(BUCKET, "n", make("s3"), make("ssm"))
+    yield server, Store(BUCKET, "n", make("s3"), make("ssm"), wait_seconds=0.01)
     server.shutdown()
     server.server_close()
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from node_bootstrap.assignment import Component
+from node_bootstrap.assignment import Component, Software
 from node_bootstrap.runner import CommandError
 from node_bootstrap.steps import installers
 from node_bootstrap.steps.installer import Installer, install, render
@@ -47,6 +47,91 @@ def test_a_disk_with_a_file_system_is_refused_before_anything_is_written(tmp_pat
     assert raised.value.exit_code == 73
     assert f"{disk} carries data: it is not touched" in raised.value.stderr
     assert disk.read_bytes() == before
+
+
+LVM = """#!/bin/bash
+# Programs of LVM and their kind, with one file each for what they made. The one that is called as
+# number `kill-at` does its work and ends all that the installer is.
+tool=${0##*/} last=${!#} at="$(dirname "$0")/state"
+echo "$tool" >>"$at/calls"
+case "$tool" in
+  blkid)
+    if [[ $last == /dev/moe/data ]]; then cat "$at/ext4" 2>/dev/null
+    elif [[ -e $at/pv-${last##*/} ]]; then echo LVM2_member; fi ;;
+  pvs) cat "$at/pv-${last##*/}" 2>/dev/null || (exit 5) ;;
+  vgs) [[ -e $at/vg ]] || (exit 5) ;;
+  lvs) [[ -e $at/lv ]] || (exit 5) ;;
+  pvcreate) echo >"$at/pv-${last##*/}" ;;
+  vgcreate) for disk in "${@:2}"; do echo "  $1" >"$at/pv-${disk##*/}"; done; touch "$at/vg" ;;
+  lvcreate) touch "$at/lv" ;;
+  vgchange) touch "$at/active" ;;
+  mkfs.ext4) echo ext4 >"$at/ext4"; echo made >>"$at/made" ;;
+  mount) touch "$at/mounted" ;;
+esac
+code=$?
+if [[ "$(wc -l <"$at/calls")" == "$(cat "$at/kill-at")" ]]; then kill -KILL 0; fi
+exit $code
+"""
+MAKERS = ("pvcreate", "vgcreate", "lvcreate", "mkfs.ext4")
+TOOLS = (*MAKERS, "blkid", "pvs", "vgs", "lvs", "vgchange", "mount", "apt-get", "dpkg")
+
+
+@pytest.fixture
+def lvm(tmp_path, monkeypatch):
+    """A stand-in's state folder, and what runs the volume's installer until call number N."""
+    state = tmp_path / "bin/state"
+    state.mkdir(parents=True)
+    for tool in TOOLS:
+        program = tmp_path / "bin" / tool
+        program.write_text(LVM)
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+
+    def volume(kill_at: int = 0) -> None:
+        (state / "calls").unlink(missing_ok=True)
+        (state / "kill-at").write_text(str(kill_at))
+        script = installers.volume(["/dev/nvme1n1", "/dev/nvme2n1"], tmp_path / "mount")
+        install(script, tmp_path, soon())
+
+    return state, volume
+
+
+def test_a_volume_whose_making_was_killed_anywhere_is_made_by_the_next_run(lvm):
+    state, volume = lvm
+    kill_at = 0
+    while not (state / "mounted").exists():
+        kill_at += 1
+        for left in state.iterdir():
+            left.unlink()
+        with pytest.raises(CommandError):
+            volume(kill_at)
+        if not (state / "mounted").exists():
+            volume()
+            assert (state / "mounted").exists()
+            assert (state / "made").read_text() == "made\n"
+            (state / "mounted").unlink()
+    assert kill_at > 12
+
+
+def test_after_a_reboot_the_volume_is_mounted_and_made_of_nothing_anew(lvm):
+    state, volume = lvm
+    volume()
+    (state / "mounted").unlink()
+    (state / "active").unlink()
+    volume()
+    assert (state / "mounted").exists()
+    assert (state / "active").exists()
+    assert (state / "made").read_text() == "made\n"
+
+
+def test_a_disk_of_another_volume_group_is_not_touched(lvm):
+    state, volume = lvm
+    (state / "pv-nvme2n1").write_text("  vg.01\n")
+    with pytest.raises(CommandError) as raised:
+        volume()
+    assert raised.value.exit_code == 73
+    assert "/dev/nvme2n1 carries data of the volume group vg.01" in raised.value.stderr
+    assert not (state / "pv-nvme1n1").exists()
 
 
 def test_an_installer_past_its_time_is_ended_with_all_it_started(tmp_path, monkeypatch):
@@ -154,12 +239,52 @@ def test_an_installer_signed_by_another_key_never_runs(site, tmp_path, monkeypat
     assert not list((tmp_path / "work/efa").glob("*.tar.gz"))
 
 
+DOCKER = """#!/bin/sh
+for last; do :; done
+if [ "$1" = build ]; then grep ^COPY "$last/Dockerfile" >"$0.copied"; fi
+"""
+
+
+def built(site, tmp_path, monkeypatch, signer: str) -> Path:
+    """What the image's installer had copied into the image; no file where it built none."""
+    monkeypatch.setattr(installers, "EFA_SIGNER", signer)
+    docker = tmp_path / "bin/docker"
+    docker.parent.mkdir()
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{docker.parent}:{os.environ['PATH']}")
+    parts = (
+        Component("vLLM", "0.29.0", "image", "vllm/vllm-openai:v0.29.0"),
+        Component("EFA userspace (installer)", "1.50.0", "image", site[0]),
+    )
+    software = Software("container", "python3", {}, "moe-serving/vllm-openai-efa:v0.29.0", parts)
+    install(installers.image(software, tmp_path / "work"), tmp_path / "scripts", soon())
+    return docker.with_name("docker.copied")
+
+
+def test_an_image_is_built_with_the_planned_installer_signed_by_the_right_key(
+    site, tmp_path, monkeypatch
+):
+    copied = built(site, tmp_path, monkeypatch, site[1]).read_text()
+    assert copied == "COPY aws-efa-installer-1.50.0.tar.gz /tmp/efa.tar.gz\n"
+    assert (tmp_path / "work/image/aws-efa-installer-1.50.0.tar.gz").is_file()
+
+
+def test_no_image_is_built_with_an_installer_signed_by_another_key(site, tmp_path, monkeypatch):
+    with pytest.raises(CommandError) as raised:
+        built(site, tmp_path, monkeypatch, installers.EFA_SIGNER)
+    assert raised.value.exit_code == 65
+    assert "it is not AWS' installer" in raised.value.stderr
+    assert not (tmp_path / "bin/docker.copied").exists()
+    assert not list((tmp_path / "work/image").glob("*.tar.gz"))
+
+
 KILLED = """
 import sys, time
 from pathlib import Path
 from node_bootstrap.assignment import WeightFile, Weights
 from node_bootstrap.steps.weights import WeightsStep
-def read(bucket, key):
+def read(bucket, key, start):
     yield b"12345"
     if key.endswith("2"):
         Path(sys.argv[1], "began").touch()
@@ -189,5 +314,5 @@ def test_weights_killed_in_the_middle_are_gone_on_with_by_the_next_run(tmp_path)
     process.wait()
     assert not (tmp_path / "models/org/m/file-2").exists()
     said = subprocess.check_output([*program, "fast"], text=True)
-    assert said.splitlines() == ["1 files (0.00 GB) to fetch, 1 to remove", "True"]
+    assert said.splitlines() == ["1 files (0.00 GB) to fetch, 0 to remove", "True"]
     assert (tmp_path / "models/org/m/file-2").read_bytes() == b"1234567890"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import sys
 import time
-import zipfile
 from importlib.metadata import version
 
 import pytest
+from made_wheel import wheel
 
 from node_bootstrap.assignment import Software
 from node_bootstrap.steps.base import StepError
@@ -41,24 +39,6 @@ def test_an_interpreter_that_is_not_there_is_missing_software_not_a_crash(tmp_pa
     assert "does not run: No such file or directory" in check.detail
 
 
-def wheel(folder, name, number):
-    """The smallest wheel that pip installs."""
-    info = f"{name}-{number}.dist-info"
-    files = {
-        f"{name}.py": b"",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n".encode(),
-        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    lines = [
-        f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(c).digest()).rstrip(b'=').decode()},{len(c)}"
-        for path, c in files.items()
-    ]
-    files[f"{info}/RECORD"] = "\n".join([*lines, f"{info}/RECORD,,", ""]).encode()
-    with zipfile.ZipFile(folder / f"{name}-{number}-py3-none-any.whl", "w") as archive:
-        for path, content in files.items():
-            archive.writestr(path, content)
-
-
 def test_a_bare_node_gets_an_environment_with_the_exact_versions(tmp_path, monkeypatch):
     for number in ("1.0", "1.1"):
         wheel(tmp_path, "moe_sample", number)
@@ -75,5 +55,5 @@ def test_a_bare_node_gets_an_environment_with_the_exact_versions(tmp_path, monke
 def test_what_no_index_has_fails_with_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     step = SoftwareStep(Software("venv", sys.executable, {"no-such-distribution": "1"}))
-    with pytest.raises(StepError, match=r"no-such-distribution 1 is missing(.|\n)*Use an image"):
+    with pytest.raises(StepError, match=r"no-such-distribution 1 is missing(.|\n)*use an image"):
         step.apply(time.monotonic() + 60)

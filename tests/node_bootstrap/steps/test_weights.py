@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import http.server
 import os
+import threading
 import time
+import urllib.request
 from pathlib import Path
 
+import boto3
 import pytest
 
 from node_bootstrap.agent.store import Store
@@ -26,9 +30,9 @@ class Counting:
         self.store = Store(BUCKET, "n", account.s3, account.ssm)
         self.keys = []
 
-    def __call__(self, bucket, key):
-        self.keys.append(key)
-        return self.store.read_object(bucket, key)
+    def __call__(self, bucket, key, start=0):
+        self.keys.append(f"{key} from {start}" if start else key)
+        return self.store.read_object(bucket, key, start)
 
 
 def entry(path, content):
@@ -77,8 +81,67 @@ def test_after_a_break_only_the_missing_files_are_fetched(step, reader):
     (folder(step) / "shards/2.bin.part").write_bytes(b"tw")
     reader.keys.clear()
     fetch(step)
-    assert reader.keys == ["models/m/shards/2.bin"]
+    assert reader.keys == ["models/m/shards/2.bin from 2"]
     assert not (folder(step) / "shards/2.bin.part").exists()
+
+
+def test_a_part_that_turns_out_wrong_is_thrown_away_and_fetched_whole(step, reader):
+    fetch(step)
+    (folder(step) / "shards/2.bin").unlink()
+    (folder(step) / "shards/2.bin.part").write_bytes(b"\0\0")
+    reader.keys.clear()
+    fetch(step)
+    assert reader.keys == ["models/m/shards/2.bin from 2", "models/m/shards/2.bin"]
+    assert (folder(step) / "shards/2.bin").read_bytes() == FILES["shards/2.bin"]
+
+
+def test_without_a_known_digest_a_part_is_not_gone_on_with(step, reader):
+    files = tuple(dataclasses.replace(f, sha256=None) for f in step.wanted.files)
+    loose = dataclasses.replace(step, wanted=dataclasses.replace(step.wanted, files=files))
+    folder(step).joinpath("shards").mkdir(parents=True)
+    (folder(step) / "shards/2.bin.part").write_bytes(b"xx")
+    fetch(loose)
+    assert "models/m/shards/2.bin" in reader.keys
+    assert (folder(step) / "shards/2.bin").read_bytes() == FILES["shards/2.bin"]
+
+
+class Cutting(http.server.BaseHTTPRequestHandler):
+    """S3 behind it, whose connection breaks once in the middle of each object."""
+
+    def do_GET(self):
+        self.server.ranges.append(self.headers.get("Range"))
+        request = urllib.request.Request(self.server.behind + self.path, headers=dict(self.headers))
+        with urllib.request.urlopen(request) as answer:
+            body = answer.read()
+        self.send_response(answer.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", answer.headers["ETag"])
+        self.end_headers()
+        whole = self.headers.get("Range") is not None
+        self.wfile.write(body if whole else body[: len(body) // 2])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def cut(account, monkeypatch):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Cutting)
+    server.behind, server.ranges = account.endpoint, []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    keys = {"aws_access_key_id": "admin", "aws_secret_access_key": "admin"}
+    url = f"http://127.0.0.1:{server.server_port}"
+    s3 = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys)
+    yield server, Store(BUCKET, "n", s3, None, wait_seconds=0.01)
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_transfer_that_breaks_goes_on_where_it_broke(step, cut, reader):
+    server, store = cut
+    fetch(dataclasses.replace(step, read=store.read_object))
+    assert {p: (folder(step) / p).read_bytes() for p in FILES} == FILES
+    assert sorted(filter(None, server.ranges)) == ["bytes=1-", "bytes=1500-", "bytes=1500-"]
 
 
 def test_a_file_that_was_changed_behind_the_nodes_back_is_fetched_again(step, reader):

@@ -7,6 +7,8 @@ import io
 import sys
 import tarfile
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -18,49 +20,122 @@ from node_bootstrap.steps.base import StepError
 from node_bootstrap.steps.installer import Installer
 
 BUCKET = "moe-serving-test-123456789012"
+WHEEL = "deep_ep-2.0-py3-none-any.whl"
 PARTS = (Component("vLLM", "0.33.0", "venv", "PyPI"), Component("torch", "2.14.0", "venv", "PyPI"))
 SOFTWARE = Software("venv", sys.executable, {}, None, PARTS)
 
 
-def test_another_release_torch_gpu_or_recipe_is_another_key():
+def test_another_release_torch_cuda_gpu_or_recipe_is_another_key():
     newer = dataclasses.replace(PARTS[1], version="2.15.0")
     keys = {
-        wheels.key("deepep", SOFTWARE, "H200", "script"),
-        wheels.key("deepep", SOFTWARE, "B200", "script"),
-        wheels.key("deepep", SOFTWARE, "H200", "another script"),
-        wheels.key("deepep", dataclasses.replace(SOFTWARE, components=(newer,)), "H200", "script"),
+        wheels.key("deepep", SOFTWARE, "H200", 13, "script"),
+        wheels.key("deepep", SOFTWARE, "H200", 12, "script"),
+        wheels.key("deepep", SOFTWARE, "B200", 13, "script"),
+        wheels.key("deepep", SOFTWARE, "H200", 13, "another script"),
+        wheels.key(
+            "deepep", dataclasses.replace(SOFTWARE, components=(newer,)), "H200", 13, "script"
+        ),
     }
-    assert len(keys) == 4
+    assert len(keys) == 5
     assert all(k.startswith("wheels/deepep-vllm") for k in keys)
 
 
-def test_the_first_node_builds_and_the_second_takes_what_is_stored(tmp_path, account, monkeypatch):
-    store = Store(BUCKET, "n", account.s3, account.ssm)
-    folder, built, installed = tmp_path / "wheels", [], []
+@dataclasses.dataclass
+class Node:
+    """A node that builds one library: what it built and what it installed."""
 
-    def build(installer, _folder, _deadline):
-        built.append(installer.name)
-        folder.mkdir()
-        (folder / "deep_ep-2.0-py3-none-any.whl").write_bytes(b"wheel")
-        return ""
+    folder: Path
+    store: Store
+    monkeypatch: pytest.MonkeyPatch
+    content: bytes = b"wheel"
+    built: list[str] = dataclasses.field(default_factory=list)
+    installed: list[bytes] = dataclasses.field(default_factory=list)
+    meanwhile: Callable[[], None] = lambda: None
 
-    def pip(command, **_):
-        installed.append([part for part in command if part.endswith(".whl")])
-        return ""
+    def bring(self) -> None:
+        self.monkeypatch.setattr(wheels, "install", self.build)
+        self.monkeypatch.setattr(wheels.runner, "run", self.pip)
+        self.wheels.bring(time.monotonic() + 60)
 
-    monkeypatch.setattr(wheels, "install", build)
-    monkeypatch.setattr(wheels.runner, "run", pip)
-    for _ in range(2):
-        wheels.Wheels(
+    @property
+    def wheels(self) -> wheels.Wheels:
+        return wheels.Wheels(
             SOFTWARE,
             "H200",
-            Places(tmp_path),
-            wheels.Shelf(store.load, store.save),
+            13,
+            Places(self.folder),
+            wheels.Shelf(self.store.load, self.store.save),
             {"DeepEP": Installer("deepep")},
-            folder,
-        ).bring(time.monotonic() + 60)
-    assert built == ["deepep"]
-    assert installed == [[str(folder / "deep_ep-2.0-py3-none-any.whl")]] * 2
+            self.folder / "wheels",
+        )
+
+    def build(self, installer, _folder, _deadline):
+        self.built.append(installer.name)
+        self.meanwhile()
+        (self.folder / "wheels").mkdir(parents=True)
+        (self.folder / "wheels" / WHEEL).write_bytes(self.content)
+        return ""
+
+    def pip(self, command, **_):
+        files = [part for part in command if part.endswith(".whl")]
+        self.installed += [Path(file).read_bytes() for file in files]
+        return ""
+
+
+@pytest.fixture
+def node(tmp_path, account, monkeypatch):
+    def make(name: str, content: bytes = b"wheel") -> Node:
+        return Node(
+            tmp_path / name, Store(BUCKET, name, account.s3, account.ssm), monkeypatch, content
+        )
+
+    yield make
+    for entry in account.s3.list_objects_v2(Bucket=BUCKET, Prefix="wheels/").get("Contents", ()):
+        account.s3.delete_object(Bucket=BUCKET, Key=entry["Key"])
+
+
+def test_the_first_node_builds_and_the_second_takes_what_is_stored(node):
+    first, second = node("first"), node("second", b"never built")
+    first.bring()
+    second.bring()
+    assert (first.built, second.built) == (["deepep"], [])
+    assert first.installed == second.installed == [b"wheel"]
+
+
+def test_of_two_that_build_at_once_both_install_what_was_stored_first(node):
+    first, second = node("first", b"first"), node("second", b"second")
+
+    def first_is_quicker():
+        first.bring()
+        second.monkeypatch.setattr(wheels.runner, "run", second.pip)
+
+    second.meanwhile = first_is_quicker
+    second.bring()
+    assert (first.built, second.built) == (["deepep"], ["deepep"])
+    assert first.installed == second.installed == [b"first"]
+
+
+def test_wheels_that_were_changed_in_the_bucket_are_refused(node, account):
+    first, second = node("first"), node("second")
+    first.bring()
+    (where,) = first.wheels.keys
+    noted = account.s3.head_object(Bucket=BUCKET, Key=where)["Metadata"]
+    account.s3.put_object(Bucket=BUCKET, Key=where, Body=tar_of("x.whl"), Metadata=noted)
+    with pytest.raises(StepError, match=r"noted was .* Delete it"):
+        second.bring()
+    assert (second.built, second.installed) == ([], [])
+
+
+def test_an_image_has_its_wheels_installed_once(node, tmp_path):
+    builder = node("builder")
+    builder.monkeypatch.setattr(wheels, "install", builder.build)
+    builder.monkeypatch.setattr(wheels.runner, "run", builder.pip)
+    step = wheels.WheelsStep(builder.wheels, tmp_path / "record")
+    assert not step.check().done
+    step.apply(time.monotonic() + 60)
+    assert step.check().done
+    assert builder.wheels.keys[0] in step.check().detail
+    assert builder.installed == [b"wheel"]
 
 
 def tar_of(name: str) -> bytes:

@@ -55,7 +55,7 @@ class RunningAccount:
                 cwd=CHECKOUT,
                 env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while not endpoint.exists() or endpoint.stat().st_mtime_ns == before:
             assert self.process.poll() is None, self.log()
             assert time.monotonic() < deadline, self.log()

@@ -74,6 +74,16 @@ class Recording:
         launch = next(c for c in lines if c["call"] == "launch" and c["instance_id"] == instance_id)
         return launch["vpc_id"], launch["private_ip"]
 
+    def make_image(self, image_id, instance_id):
+        self._record("make_image", image_id=image_id, instance_id=instance_id)
+        self._set(image_id, "pending")
+
+    def image_state(self, image_id):
+        return self._all().get(image_id, "unknown")
+
+    def forget_image(self, image_id):
+        self._record("forget_image", image_id=image_id)
+
     def firewall(self, vpc_id, rules):
         self._record("firewall", vpc_id=vpc_id, rules=[asdict(r) for r in rules])
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from certificates import imported
 
 
 @pytest.fixture(scope="module")
 def made(account, site):
     """A network load balancer with a TLS listener and one target; ARNs by kind."""
     elb, acm = account.client("elbv2"), account.client("acm")
-    certificate = acm.request_certificate(DomainName="moe.example.com", ValidationMethod="DNS")[
-        "CertificateArn"
-    ]
+    certificate = imported(acm, "moe.example.com")
     balancer = elb.create_load_balancer(
         Name="endpoint", Type="network", Scheme="internal", Subnets=[site.subnet]
     )["LoadBalancers"][0]["LoadBalancerArn"]
@@ -27,7 +26,24 @@ def made(account, site):
         DefaultActions=[{"Type": "forward", "TargetGroupArn": group}],
     )["Listeners"][0]["ListenerArn"]
     elb.register_targets(TargetGroupArn=group, Targets=[{"Id": "10.20.0.9"}])
-    return {"certificate": certificate, "group": group, "listener": listener}
+    return {"certificate": certificate, "group": group, "listener": listener, "balancer": balancer}
+
+
+def test_a_listener_takes_no_certificate_that_is_not_issued(account, made, refusal):
+    elb, acm = account.client("elbv2"), account.client("acm")
+    pending = acm.request_certificate(DomainName="moe.example.com")["CertificateArn"]
+
+    def listen(arn):
+        return elb.create_listener(
+            LoadBalancerArn=made["balancer"],
+            Protocol="TLS",
+            Port=8443,
+            Certificates=[{"CertificateArn": arn}],
+            DefaultActions=[{"Type": "forward", "TargetGroupArn": made["group"]}],
+        )
+
+    assert refusal(lambda: listen(pending)) == "UnsupportedCertificate"
+    assert refusal(lambda: listen(pending[:-1])) == "CertificateNotFound"
 
 
 def test_the_certificate_of_a_listener_is_listed(account, made):

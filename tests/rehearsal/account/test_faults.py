@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from rehearsal.account.faults import parse
+from rehearsal.account.faults import Fault, Faults, parse
 
 BROKEN = [
     ({}, "Expected a list"),
@@ -14,6 +14,7 @@ BROKEN = [
     ([{"kind": "throttle", "action": "RunInstances"}], "takes exactly action"),
     ([{"kind": "throttle", "action": "RunInstances", "calls": 0}], "1 or more"),
     ([{"kind": "slow-start", "seconds": True}], "takes exactly seconds"),
+    ([{"kind": "wrong-file", "calls": 1}], "takes exactly file (str), calls (int)"),
     ([{"kind": "terminate", "id": "i-1", "seconds": 1}], "takes exactly id"),
 ]
 
@@ -127,3 +128,20 @@ def test_faults_survive_a_killed_process_and_used_ones_do_not_come_back(fresh, i
     second = fresh()
     left = {"kind": "throttle", "action": "DescribeVpcs", "calls": 1}
     assert second.control("GET", "faults") == (200, {"faults": [left]})
+
+
+def test_the_next_calls_of_s3_are_throttled_with_its_own_code(running, inject, refusal):
+    s3 = running.client("s3")
+    s3.create_bucket(Bucket="bucket")
+    s3.put_object(Bucket="bucket", Key="k", Body=b"x")
+    inject(running, {"kind": "throttle", "action": "GetObject", "calls": 1})
+    assert refusal(lambda: s3.get_object(Bucket="bucket", Key="k")) == "SlowDown"
+    assert s3.get_object(Bucket="bucket", Key="k")["Body"].read() == b"x"
+    assert s3.list_objects_v2(Bucket="bucket")["KeyCount"] == 1
+
+
+def test_downloads_of_the_package_index_are_broken_as_often_as_was_asked_for(tmp_path):
+    faults = Faults(tmp_path / "faults.json")
+    faults.put([Fault("cut-download", file="torch-", bytes=10, calls=2)])
+    found = [faults.download(name) for name in ("numpy-2.whl", *["torch-2.whl"] * 3)]
+    assert found == [None, ("cut-download", 10), ("cut-download", 10), None]

