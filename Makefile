@@ -1,5 +1,6 @@
 # make up            bring the stack up on this machine; make down takes it away again
-# make test          all tests, after all the set-up that they need
+# make test          what a change must pass, after all the set-up that it needs
+# make nightly       what boots a stack of its own beyond that: images, networks, weights, ends (half an hour)
 # make drills        kill each part of a running stack in turn, under load (an hour)
 # STACK=<name>       another stack (Pulumi.<name>.yaml)        BOOT=no   apply without booting nodes
 # BARE=yes          nodes without vLLM, which install it from a package index
@@ -20,7 +21,7 @@ $(if $(filter yes no,$(BOOT)),,$(error BOOT must be yes or no, not '$(BOOT)'))
 $(if $(filter ours real,$(PROVIDER)),,$(error PROVIDER must be ours or real, not '$(PROVIDER)'))
 boot := $(if $(filter no,$(BOOT)),--no-boot,--boot) $(if $(filter yes,$(BARE)),--bare)
 
-.PHONY: help venv setup up preview down env test unit check drills bench lock runtime-locks
+.PHONY: help venv setup up preview down env test unit check nightly drills bench lock runtime-locks
 .DEFAULT_GOAL := help
 
 help:
@@ -53,6 +54,10 @@ test: unit
 	@$(RUN) setup
 	$(PYTHON) -m pytest -m "e2e and not drill and not alone" -n 2 --dist loadscope
 	$(PYTHON) -m pytest -m "alone and not drill"
+
+nightly: venv
+	@$(RUN) setup
+	$(PYTHON) -m pytest -m "nightly and not drill" -n 2 --dist loadscope
 
 drills: venv
 	@$(RUN) setup

@@ -49,7 +49,12 @@ class ExpectedGateway:
 
 @dataclass(frozen=True)
 class Deployment:
-    """What was asked for: the content of `deployment.json`."""
+    """What was asked for: the content of `deployment.json`.
+
+    failed_at: seconds since the epoch when an `up` before this one ended without an answer. Whoever
+    goes back to settings that were proven once asks for something new by it: nodes have changed in
+    between, and have to answer again.
+    """
 
     schema: int
     stack: str
@@ -61,6 +66,7 @@ class Deployment:
     nodes: dict[str, ExpectedNode]
     groups: dict[str, ExpectedGroup]
     gateway: ExpectedGateway | None = None
+    failed_at: float | None = None
 
 
 @dataclass(frozen=True)

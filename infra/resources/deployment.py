@@ -33,7 +33,7 @@ from infra.resources.images import Image, image, images_of
 from infra.resources.network import Network, NetworkArgs
 from infra.resources.nodes import Address, AddressArgs, NodeArgs, NodeInstance
 from infra.resources.policies import Models
-from infra.resources.record import Record, RecordArgs
+from infra.resources.record import Record, RecordArgs, last_failure, record_uri
 from infra.resources.refusals import Refusals
 from infra.resources.rolling import Rolling, RollingArgs
 from infra.resources.storage import Storage, StorageArgs
@@ -384,7 +384,10 @@ class Stack:
             ),
             instances={name: node.instance_id for name, node in self.nodes.items()},
             endpoint=self.front.url,
-        ).apply(lambda v: to_json(expected(self._plan, v["told"], v["instances"], v["endpoint"])))
+            failed_at=record_uri(self.storage.bucket_name).apply(
+                lambda uri: last_failure(uri, self._args.profile)
+            ),
+        ).apply(lambda values: to_json(expected(self._plan, **values)))
         return Record(
             RecordArgs(
                 bucket_name=self.storage.bucket_name,

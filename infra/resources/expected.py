@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def expected(
-    plan: Plan, told: Mapping[str, Assignment], instances: Mapping[str, str], endpoint: str
+    plan: Plan,
+    told: Mapping[str, Assignment],
+    instances: Mapping[str, str],
+    endpoint: str,
+    failed_at: float | None = None,
 ) -> Deployment:
     """What the nodes must report before the deployment counts as proven."""
     first = told[plan.nodes[0].name]
@@ -45,4 +49,5 @@ def expected(
             for group in plan.groups
         },
         gateway=ExpectedGateway(plan.gateway.node) if plan.gateway else None,
+        failed_at=failed_at,
     )

@@ -61,7 +61,7 @@ class Record(pulumi.ComponentResource):
             ),
         )
         # Known only after the wait, so that nobody is handed a record that isn't there.
-        self.uri = deployment.bucket.apply(lambda bucket: f"s3://{bucket}/{wait.RECORD_KEY}")
+        self.uri = record_uri(deployment.bucket)
         self._args = args
         self.register_outputs({"uri": self.uri})
 
@@ -73,6 +73,30 @@ class Record(pulumi.ComponentResource):
         return self.uri.apply(
             lambda uri: in_effect(read_record(uri, self._args.profile), group.primary.name, planned)
         )
+
+
+def record_uri(bucket_name: pulumi.Input[str]) -> pulumi.Output[str]:
+    """Where the record of a stack with this bucket is, or will be."""
+    return pulumi.Output.from_input(bucket_name).apply(
+        lambda bucket: f"s3://{bucket}/{wait.RECORD_KEY}"
+    )
+
+
+def last_failure(uri: str, profile: str | None) -> float | None:
+    """When an `up` of this stack ended without an answer, whatever has answered since; None: never.
+
+    Who previews may lack the right to read the record: then nothing is known of it, with a warning.
+    """
+    try:
+        record = read_record(uri, profile)
+    except ClientError as error:
+        # Without s3:ListBucket this is also S3's answer for a record that isn't there yet.
+        if error.response.get("Error", {}).get("Code") not in ("AccessDenied", "403"):
+            raise
+        pulumi.log.warn(f"{uri} may not be read, so whether the last `up` failed can't be told.")
+        return None
+    failure = record.get("last_failure") or record.get("deployment") or {}
+    return failure.get("failed_at")
 
 
 def read_record(uri: str, profile: str | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from rehearsed import CHECKOUT, PRIMARY, PROMPTS, Answer, Rehearsed, own_network
 
 from node_bootstrap.status import Status
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.nightly
 
 NETWORK = own_network(14)
 

@@ -13,7 +13,7 @@ from rehearsed import CHECKOUT, Rehearsed
 
 from infra.preflight import actions
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.nightly
 
 STACK = "wide-ep"
 READS = ["ec2:Describe*", "elasticloadbalancing:Describe*", "ssm:Describe*", "s3:ListAllMyBuckets"]

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from rehearsed import MODEL, Rehearsed, own_network, running, write_stack
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.nightly
 ALL_PORTS = range(1, 65536)
 GROUP_PORTS = (8000, 9400)
 BODY_LIMIT_BYTES = 65536

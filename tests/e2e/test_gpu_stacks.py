@@ -19,9 +19,12 @@ from infra.model import facts
 from infra.plan.plan import Plan
 from infra.planning import make_plan
 
-pytestmark = pytest.mark.e2e
-
-GPU_STACKS = ("single-node", "wide-ep", "pd", "p6-b200", "p6-b300")
+EACH_RUN = "wide-ep"
+"""What every run of the tests applies; the others: `make nightly`."""
+GPU_STACKS = [
+    pytest.param(name, marks=pytest.mark.e2e if name == EACH_RUN else pytest.mark.nightly)
+    for name in ("single-node", "wide-ep", "pd", "p6-b200", "p6-b300")
+]
 INTERFACES = {"p5en.48xlarge": 17, "p6-b200.48xlarge": 9, "p6-b300.48xlarge": 17}
 
 

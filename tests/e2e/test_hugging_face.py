@@ -17,7 +17,7 @@ from rehearsed import CHECKOUT, PROMPTS, Rehearsed, own_network, write_stack
 from rehearsal.hub import repository
 from rehearsal.image import model
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.nightly
 REPOSITORY = "moe-serving/tiny-qwen3-moe"
 TOKEN = "hf_rehearsedToken"
 LARGE = "model.safetensors"

@@ -14,7 +14,7 @@ import yaml
 from certificates import imported
 from rehearsed import CHECKOUT, Rehearsed
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.nightly
 
 STACK, REGION = "single-node", "us-east-2"
 NOBODYS = f"arn:aws:acm:{REGION}:123456789012:certificate/0a1b2c3d-0000-0000-0000-000000000000"

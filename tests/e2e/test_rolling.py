@@ -15,7 +15,7 @@ from test_gateway import Client
 from node_bootstrap.gateway.layout import RELAY
 from node_bootstrap.status import GatewayReport, GroupReport
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.nightly
 GROUPS = ("serve-0", "serve-1")
 SECONDS_BETWEEN = 0.25
 """Four requests a second."""

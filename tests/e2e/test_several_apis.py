@@ -12,7 +12,7 @@ from test_gateway import Client
 from rehearsal.machine import faults
 from rehearsal.paths import Home
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.nightly
 
 
 @pytest.fixture(scope="module")

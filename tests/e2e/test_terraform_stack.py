@@ -16,7 +16,7 @@ from terraform_translation import translate
 
 from infra.names import STACK_TAG
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.nightly
 
 STACK, REGION = "wide-ep", "us-east-2"
 P5EN_INTERFACES = 17

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from rehearsed import CHECKOUT, PRIMARY, Rehearsed, own_network, running, write_stack
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.nightly
 
 NETWORK = own_network(5)
 TTL_SECONDS = 150

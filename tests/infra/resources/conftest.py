@@ -158,6 +158,8 @@ def run(config: dict[str, Any], stack: str = "unit") -> tuple[Account, dict[str,
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PULUMI_CONFIG", json.dumps(texts))
         patch.setattr(pulumi, "export", exported.__setitem__)
+        # Nor is there a bucket with the record of an earlier run.
+        patch.setattr("infra.resources.deployment.last_failure", lambda *_: None)
         # Mocks have no stack that could wait; they answer at once.
         patch.setattr(pulumi, "run", lambda _: None)
         asyncio.set_event_loop(asyncio.new_event_loop())

@@ -6,6 +6,7 @@ import json
 import boto3
 import pulumi
 import pytest
+from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from infra import wait
@@ -76,6 +77,45 @@ def test_a_failure_stands_beside_what_was_proven_before_until_the_next_answer(
     run_hook(deployment, timeout_seconds=10)
     record = s3.get_object(Bucket=deployment.bucket, Key=wait.RECORD_KEY)["Body"].read()
     assert "last_failure" not in json.loads(record)
+
+
+def failed_at(deployment) -> float | None:
+    return record.last_failure(f"s3://{deployment.bucket}/{wait.RECORD_KEY}", None)
+
+
+def test_settings_that_were_proven_before_a_failure_are_asked_for_anew_and_then_stay(
+    s3, deployment, status
+):
+    for index in range(2):
+        made = status(index)
+        s3.put_object(
+            Bucket=deployment.bucket, Key=status_key(made.node), Body=to_json(made).encode()
+        )
+    run_hook(deployment, timeout_seconds=10)
+    assert failed_at(deployment) is None
+    changed = dataclasses.replace(
+        deployment,
+        groups={"serve-0": dataclasses.replace(deployment.groups["serve-0"], revision="r2")},
+    )
+    with pytest.raises(wait.NotReadyError):
+        run_hook(changed, timeout_seconds=0)
+
+    back = dataclasses.replace(deployment, failed_at=failed_at(deployment))
+    assert to_json(back) != to_json(deployment), "else the engine would see nothing to wait for"
+
+    run_hook(back, timeout_seconds=10)
+    assert failed_at(deployment) == back.failed_at
+
+
+def test_a_record_that_may_not_be_read_tells_of_no_failure_and_says_so(monkeypatch):
+    def refused(uri, profile):
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, "GetObject")
+
+    warnings = []
+    monkeypatch.setattr(record, "read_record", refused)
+    monkeypatch.setattr(pulumi.log, "warn", warnings.append)
+    assert record.last_failure("s3://bucket/record.json", None) is None
+    assert "may not be read" in warnings[0]
 
 
 @pytest.mark.parametrize(
