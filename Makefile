@@ -52,7 +52,7 @@ unit: venv
 
 test: unit
 	@$(RUN) setup
-	$(PYTHON) -m pytest -m "e2e and not drill and not alone" -n 2 --dist loadscope
+	$(PYTHON) -m pytest -m "e2e and not drill and not alone" -n 2 --dist loadscope --maxfail 10
 	$(PYTHON) -m pytest -m "alone and not drill"
 
 nightly: venv

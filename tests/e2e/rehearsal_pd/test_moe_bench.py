@@ -15,7 +15,7 @@ from rehearsed import CHECKOUT
 
 from infra.bench import result
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.nightly
 
 SEEDS = (1, 2, 3)
 LOAD = ("--rate", "4", "--seconds", "2", "--input-tokens", "64", "--output-tokens", "8")

@@ -158,6 +158,7 @@ def test_what_a_dead_life_of_prefill_handed_over_is_refused_and_decode_lives(
     assert pd.report(DECODE[0]).generation == generation, "0.32 takes a restarted peer on CPU"
 
 
+@pytest.mark.drill
 def test_decode_that_cannot_reach_the_side_channel_is_no_pair_and_says_so(
     pd: PrefillDecode,
 ) -> None:

@@ -38,7 +38,7 @@ KILLS = (
     Drill("dp-coordinator-killed", PRIMARY, "VLLM::DPCoordinator"),
     Drill("headless-main-killed", HEADLESS, "vllm.entrypoints.cli.main serve"),
 )
-EACH_RUN = {("headless-engine-killed", True), ("api-server-killed", False)}
+EACH_RUN = {("headless-engine-killed", True)}
 """What every run of the tests does, by name and whether under load; the others: `make drills`."""
 
 
@@ -119,10 +119,8 @@ def test_a_killed_process_restarts_the_whole_group(
     assert not load or any(answer.code == 200 for _, _, answer in requests.answers)
 
 
-@pytest.mark.parametrize(
-    "load",
-    [pytest.param(False, id="idle", marks=pytest.mark.drill), pytest.param(True, id="under-load")],
-)
+@pytest.mark.drill
+@pytest.mark.parametrize("load", [False, True], ids=["idle", "under-load"])
 def test_a_cut_link_ends_the_generation_and_a_restored_one_begins_the_next(
     stack: Rehearsed, drills, reference, *, load: bool
 ) -> None:
@@ -151,7 +149,7 @@ def test_a_cut_link_ends_the_generation_and_a_restored_one_begins_the_next(
     assert not requests.wrong()
 
 
-@pytest.mark.parametrize("node", [PRIMARY, HEADLESS])
+@pytest.mark.parametrize("node", [PRIMARY, pytest.param(HEADLESS, marks=pytest.mark.drill)])
 def test_a_killed_agent_takes_its_running_vllm_over(stack: Rehearsed, drills, node: str) -> None:
     kill = ("systemctl", "kill", "--signal=KILL", "--kill-whom=main", "moe-node.service")
     back: list[float] = []
@@ -209,7 +207,10 @@ def hold(stack: Rehearsed, step: str) -> str:
     return f"rm -rf {held} /run/held*"
 
 
-@pytest.mark.parametrize(("step", "outcome"), [("hardware", "NOCHANGE"), ("role", "CHANGED")])
+@pytest.mark.parametrize(
+    ("step", "outcome"),
+    [pytest.param("hardware", "NOCHANGE", marks=pytest.mark.drill), ("role", "CHANGED")],
+)
 def test_an_agent_killed_in_the_middle_of_a_step_goes_on_with_it_and_vllm_never_stops(
     stack: Rehearsed, step: str, outcome: str
 ) -> None:
@@ -232,6 +233,7 @@ def test_an_agent_killed_in_the_middle_of_a_step_goes_on_with_it_and_vllm_never_
     assert stack.inside(HEADLESS, *unread).strip() == "no"
 
 
+@pytest.mark.drill
 def test_a_node_that_is_gone_is_made_anew_by_the_next_up(stack: Rehearsed, drills) -> None:
     stack.wait_until_ready()
     gone = stack.instances()[HEADLESS]
