@@ -6,6 +6,7 @@ network.
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import shutil
@@ -88,7 +89,7 @@ class PrefillDecode(Rehearsed):
         shown = self.pulumi("stack", "output", "--json", "--show-secrets", "--stack", STACK)
         return json.loads(shown)
 
-    @property
+    @functools.cached_property
     def bucket(self) -> str:
         return f"moe-serving-{STACK}-{self.client('sts').get_caller_identity()['Account']}"
 
