@@ -8,6 +8,7 @@ import json
 import os
 
 import boto3
+import botocore.session
 import pytest
 from botocore.stub import Stubber
 
@@ -77,7 +78,15 @@ def user(admin):
         iam.create_user(UserName=name)
         iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=json.dumps(document))
         key = iam.create_access_key(UserName=name)["AccessKey"]
-        return boto3.Session(key["AccessKeyId"], key["SecretAccessKey"], region_name=REGION)
+        # Reading the services' models anew takes a second, and there are many users.
+        core = botocore.session.Session()
+        core.register_component("data_loader", admin._session.get_component("data_loader"))
+        return boto3.Session(
+            key["AccessKeyId"],
+            key["SecretAccessKey"],
+            region_name=REGION,
+            botocore_session=core,
+        )
 
     return make
 
