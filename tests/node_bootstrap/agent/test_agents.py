@@ -49,8 +49,13 @@ def ready(nodes):
 
 
 def test_a_group_becomes_ready_and_says_so_in_the_bucket(ready):
-    # What is in the bucket is up to a second behind the agent.
-    ready.wait(lambda g: (s := ready.status()).found.experts and s.generation == g["generation"])
+    # What is in the bucket is up to a second behind each agent.
+    ready.wait(
+        lambda g: (
+            ready.status().found.experts
+            and all(ready.status(name).generation == g["generation"] for name in ADDRESSES)
+        )
+    )
     status = ready.status()
     assert status.phase == "role"
     assert status.running
