@@ -1,6 +1,6 @@
 # make up            bring the stack up on this machine; make down takes it away again
 # make test          what a change must pass, after all the set-up that it needs
-# make nightly       what boots a stack of its own beyond that: images, networks, weights, ends (half an hour)
+# make nightly       what boots a stack of its own beyond that: images, networks, weights, ends (20 min)
 # make drills        kill each part of a running stack in turn, under load (an hour)
 # STACK=<name>       another stack (Pulumi.<name>.yaml)        BOOT=no   apply without booting nodes
 # BARE=yes          nodes without vLLM, which install it from a package index
