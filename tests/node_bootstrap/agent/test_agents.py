@@ -28,6 +28,8 @@ ENGINE = Path(__file__).parent / "engine.py"
 WEIGHTS = b"the weights" * 1000
 OTHER_WEIGHTS = b"new weights" * 1000
 ADDRESSES = {"serve-0-0": "127.0.0.1", "serve-0-1": "127.0.0.2"}
+NOTICED_WITHIN_SECONDS = 20
+"""On a machine that does much else; 1 to 3 s where it doesn't."""
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,7 @@ def test_what_a_serving_role_shows_of_trouble_is_in_the_bucket_without_secrets(r
 
 def test_a_headless_role_that_dies_while_nobody_asks_restarts_the_whole_group(ready):
     ready.kill_role("serve-0-1")
-    assert ready.wait_fault() < 5
+    assert ready.wait_fault() < NOTICED_WITHIN_SECONDS
     ready.wait_ready()
     assert ready.role("serve-0-0").started.generation == ready.before + 1
     assert ready.role("serve-0-1").started.generation == ready.before + 1
@@ -88,7 +90,7 @@ def test_a_headless_role_that_dies_while_nobody_asks_restarts_the_whole_group(re
 
 def test_a_primary_role_that_dies_restarts_the_whole_group(ready):
     ready.kill_role("serve-0-0")
-    assert ready.wait_fault() < 5
+    assert ready.wait_fault() < NOTICED_WITHIN_SECONDS
     ready.wait_ready()
     assert ready.role("serve-0-1").started.generation == ready.before + 1
 
@@ -107,17 +109,17 @@ def test_restarted_agents_adopt_the_running_roles(ready):
     assert [s.outcome for s in steps] == ["SKIPPED", "NOCHANGE", "NOCHANGE", "NOCHANGE"]
     assert [s.outcome for s in boot.steps] == ["NOCHANGE", "NOCHANGE", "CHANGED", "CHANGED"]
     assert boot.agent_started_at < ready.status().agent_started_at
-    assert max(s.seconds for s in steps) < 5  # under a second on a machine that is not busy
+    assert max(s.seconds for s in steps) < 20  # under a second on a machine that is not busy
 
 
 def test_a_member_without_its_primary_stops(ready):
     ready.kill_agent("serve-0-0")
     pid = ready.role("serve-0-1").pid
     began = time.monotonic()
-    while alive(pid) and time.monotonic() - began < 10:
+    while alive(pid) and time.monotonic() - began < 60:
         time.sleep(0.1)
     assert not alive(pid)
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < NOTICED_WITHIN_SECONDS
     ready.start("serve-0-0")
     ready.wait_fault()
     ready.wait_ready()
@@ -125,7 +127,7 @@ def test_a_member_without_its_primary_stops(ready):
 
 def test_a_member_whose_agent_is_gone_is_noticed(ready):
     ready.kill_agent("serve-0-1")
-    assert ready.wait_fault() < 6
+    assert ready.wait_fault() < NOTICED_WITHIN_SECONDS
     assert "serve-0-1 has been silent" in ready.cause()
     ready.start("serve-0-1")
     ready.wait_ready()
@@ -133,7 +135,7 @@ def test_a_member_whose_agent_is_gone_is_noticed(ready):
 
 def test_a_hanging_rank_is_noticed(ready):
     os.kill(ready.role("serve-0-1").pid, signal.SIGSTOP)
-    assert ready.wait_fault() < 6
+    assert ready.wait_fault() < NOTICED_WITHIN_SECONDS
     ready.wait_ready()
     assert "did not answer: no answer within 1.5 s" in ready.cause()
 

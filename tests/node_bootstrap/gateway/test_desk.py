@@ -152,7 +152,7 @@ def test_a_request_waits_until_a_router_takes_requests(desk: Running) -> None:
     started = time.monotonic()
     asked = desk.ask(authorization="Bearer sk-a")
     assert asked.status == 200
-    assert 0.4 < time.monotonic() - started < 3
+    assert 0.4 < time.monotonic() - started < 5
 
 
 def test_a_router_that_does_not_listen_is_waited_for_and_then_503(desk: Running) -> None:
@@ -164,14 +164,15 @@ def test_a_router_that_does_not_listen_is_waited_for_and_then_503(desk: Running)
 
 
 def test_more_requests_than_may_wait_get_503_at_once(desk: Running) -> None:
-    desk.route(open=False, wait_seconds=2, waiting=1)
+    desk.route(open=False, wait_seconds=20, waiting=1)
     first = threading.Thread(target=desk.ask, kwargs={"authorization": "Bearer sk-a"})
     first.start()
-    time.sleep(0.3)
+    time.sleep(1)
     started = time.monotonic()
     assert desk.ask(authorization="Bearer sk-a").status == 503
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10
     assert desk.ask("/health").status == 503
+    desk.route(open=True, upstream=desk.upstream)
     first.join()
 
 

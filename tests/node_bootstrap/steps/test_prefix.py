@@ -63,7 +63,7 @@ def test_all_that_lies_under_the_prefix_arrives_and_a_second_run_asks_nothing(tm
     )
     second = run_step(again, marks())
     assert second.outcome == "NOCHANGE"
-    assert second.seconds < 1
+    assert second.seconds < 10
 
 
 def test_what_is_added_to_the_bucket_later_does_not_change_what_is_served(tmp_path, store, account):

@@ -25,7 +25,7 @@ def test_what_is_missing_or_of_another_version_is_told():
 def test_an_environment_is_asked_without_importing_what_it_has():
     began = time.monotonic()
     assert installed(sys.executable)["boto3"] == version("boto3")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 def test_an_environment_that_has_the_versions_is_left_alone():
