@@ -178,11 +178,11 @@ def test_the_agent_tells_its_group_only_to_who_has_the_token(ready):
     for headers in ({}, {"Authorization": "Bearer wrong"}):
         request = urllib.request.Request(f"{base}/v1/group", headers=headers)
         with pytest.raises(urllib.error.HTTPError, match="401"):
-            urllib.request.urlopen(request, timeout=2)
-    with urllib.request.urlopen(f"{base}/metrics", timeout=2) as answer:
+            urllib.request.urlopen(request, timeout=15)
+    with urllib.request.urlopen(f"{base}/metrics", timeout=15) as answer:
         metrics = answer.read().decode()
     assert 'moe_group_phase{phase="ready"} 1.0' in metrics
-    with urllib.request.urlopen(f"{base}/healthz", timeout=2) as answer:
+    with urllib.request.urlopen(f"{base}/healthz", timeout=15) as answer:
         assert answer.read() == b"ok\n"
 
 

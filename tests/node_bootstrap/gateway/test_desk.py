@@ -27,7 +27,7 @@ def entry(name: str, key: str, **more: Any) -> dict[str, Any]:
 
 class OverSocket(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
-        super().__init__("desk", timeout=5)
+        super().__init__("desk", timeout=30)
         self._path = path
 
     def connect(self) -> None:

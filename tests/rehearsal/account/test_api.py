@@ -224,7 +224,7 @@ def test_control_paths_say_what_they_do(account):
 def test_motos_own_control_paths_are_closed(account):
     request = urllib.request.Request(f"{account.endpoint['url']}/moto-api/reset", method="POST")
     with pytest.raises(urllib.error.HTTPError) as closed:
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=30)
     assert closed.value.code == 404
 
 

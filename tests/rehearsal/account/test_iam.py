@@ -174,7 +174,7 @@ def test_unknown_keys_and_wrong_secrets_are_refused(account, refusal):
 @pytest.mark.parametrize("path", ["policies/a/1", "policies", ""])
 def test_requests_without_a_signature_are_denied_with_s3s_xml(account, stage, path):
     with pytest.raises(urllib.error.HTTPError) as denied:
-        urllib.request.urlopen(f"{account.endpoint['url']}/{path}", timeout=10)
+        urllib.request.urlopen(f"{account.endpoint['url']}/{path}", timeout=30)
     assert denied.value.code == 403
     assert b"<Code>AccessDenied</Code>" in denied.value.read()
 
@@ -184,7 +184,7 @@ def test_presigned_urls_are_denied_with_s3s_xml(account, stage):
         "get_object", Params={"Bucket": BUCKET, "Key": "a/1"}
     )
     with pytest.raises(urllib.error.HTTPError) as denied:
-        urllib.request.urlopen(url, timeout=10)
+        urllib.request.urlopen(url, timeout=30)
     assert denied.value.code == 403
     assert b"<Code>AccessDenied</Code>" in denied.value.read()
 

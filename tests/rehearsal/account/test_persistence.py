@@ -85,7 +85,7 @@ def test_an_account_that_is_shut_down_saves_and_ends_with_status_0(fresh, make_s
     populate(account, make_site)
     before = picture(account)
     assert account.control("POST", "shutdown") == (200, {"stopping": True})
-    assert account.process.wait(timeout=10) == 0
+    assert account.process.wait(timeout=60) == 0
     account.start()
     assert picture(account) == before
 
