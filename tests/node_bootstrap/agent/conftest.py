@@ -143,7 +143,7 @@ class Nodes:
         """The group as its primary tells who has the token; None while it doesn't answer."""
         url = f"http://127.0.0.1:{self.agent_port}/v1/group"
         request = urllib.request.Request(url, headers={"Authorization": "Bearer the-token"})
-        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=2) as answer:
+        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
         return None
 

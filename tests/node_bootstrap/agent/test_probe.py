@@ -117,7 +117,7 @@ def test_what_a_busy_engine_told_of_itself_is_kept(engine):
     _, prober = results(engine)
     assert prober.metrics() is None
     began = time.monotonic()
-    while prober.metrics() is None and time.monotonic() - began < 5:
+    while prober.metrics() is None and time.monotonic() - began < 60:
         time.sleep(0.05)
     prober.stop()
     assert prober.metrics().largest == {"vllm:num_requests_waiting": 400.0}
