@@ -104,8 +104,8 @@ class Nodes:
                 self.weights,
             ),
             hardware=a.Hardware(ADDRESSES[name], 1, 0.1),
-            probe=a.Probe("m", "Hello", interval_seconds=0.5, timeout_seconds=1.5),
-            limits=a.Limits(start_seconds=20, stop_seconds=2, silence_seconds=3),
+            probe=a.Probe("m", "Hello", interval_seconds=0.5, timeout_seconds=5),
+            limits=a.Limits(start_seconds=20, stop_seconds=2, silence_seconds=8),
         )
         changes = {**self.changes, **self.changes_of.get(name, {})}
         return dataclasses.replace(assignment, **changes)

@@ -54,7 +54,8 @@ def test_a_group_becomes_ready_and_says_so_in_the_bucket(ready):
     # What is in the bucket is up to a second behind each agent.
     ready.wait(
         lambda g: (
-            ready.status().found.experts
+            (status := ready.status()).found.experts
+            and status.group.phase == "ready"
             and all(ready.status(name).generation == g["generation"] for name in ADDRESSES)
         )
     )
@@ -96,15 +97,17 @@ def test_a_primary_role_that_dies_restarts_the_whole_group(ready):
 
 
 def test_restarted_agents_adopt_the_running_roles(ready):
+    old = ready.status().agent_started_at
     roles = [ready.role(n) for n in ADDRESSES]
     for name in ADDRESSES:
         ready.kill_agent(name)
     for name in ADDRESSES:
         ready.start(name)
     ready.wait_ready()
-    time.sleep(4)  # longer than a silence: whoever was not heard again would be a fault by now
+    time.sleep(9)  # longer than a silence: whoever was not heard again would be a fault by now
     assert [ready.role(n) for n in ADDRESSES] == roles
     assert ready.group()["generation"] == ready.before
+    ready.wait(lambda _: (s := ready.status()).agent_started_at > old and len(s.steps) == 4)
     steps, boot = ready.status().steps, ready.status().boot
     assert [s.outcome for s in steps] == ["SKIPPED", "NOCHANGE", "NOCHANGE", "NOCHANGE"]
     assert [s.outcome for s in boot.steps] == ["NOCHANGE", "NOCHANGE", "CHANGED", "CHANGED"]
@@ -137,7 +140,7 @@ def test_a_hanging_rank_is_noticed(ready):
     os.kill(ready.role("serve-0-1").pid, signal.SIGSTOP)
     assert ready.wait_fault() < NOTICED_WITHIN_SECONDS
     ready.wait_ready()
-    assert "did not answer: no answer within 1.5 s" in ready.cause()
+    assert "did not answer: no answer within 5 s" in ready.cause()
 
 
 def test_a_new_revision_reaches_both_nodes_and_they_change_together(ready):

@@ -131,8 +131,7 @@ def test_a_slow_transfer_keeps_the_group_from_starting_until_it_is_fast_enough(n
     time.sleep(1)
     assert nodes.group()["phase"] == "gathering"
     assert not (nodes.root("serve-0-0") / "var/lib/moe/role.json").exists()
-    nodes.wait(lambda _: nodes.status().fault is not None)
-    assert slow in nodes.status().fault.what
+    nodes.wait(lambda _: (fault := nodes.status().fault) and slow in fault.what)
     (nodes.folder / "rate").write_text("30")
     nodes.assign(transfer=dataclasses.replace(wanted, floors={"all_reduce": 19.0}))
     nodes.wait_ready()

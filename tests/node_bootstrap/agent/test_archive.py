@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from node_bootstrap import assignment as a
+from node_bootstrap import durable
+from node_bootstrap.status import Status
 
 BUCKET = "moe-serving-test-123456789012"
 MAIN = "import sys\nfrom node_bootstrap.cli import main\nsys.exit(main())\n"
@@ -55,7 +57,8 @@ def test_an_archive_with_a_wrong_digest_fails_the_node_and_the_old_one_goes_on(n
 
 
 def test_status_prints_how_the_node_is(node):
-    node.wait(lambda _: node.status().running)
+    path = node.root("serve-0-0") / "var/lib/moe/status.json"
+    node.wait(lambda _: (s := durable.load(path, Status)) and s.phase == "role" and s.running)
     began = time.monotonic()
     program = Path(node.root("serve-0-0")) / "opt/moe/current/moe-node.pyz"
     command = [sys.executable, program, "--root", node.root("serve-0-0"), "status"]

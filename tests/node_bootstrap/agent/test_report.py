@@ -43,12 +43,14 @@ def test_what_a_busy_engine_shows_waits_for_the_next_regular_report():
 def test_changes_are_written_at_most_once_a_second_and_the_last_one_always(tmp_path):
     written = []
     reporter = Reporter(written.append, tmp_path / "status.json")
+    began = time.monotonic()
     for generation in range(30):
         reporter.submit(replace(STATUS, generation=generation))
         time.sleep(0.05)
     reporter.submit(replace(STATUS, generation=99))
-    reporter.close(5)
-    assert 2 <= len(written) <= 4
+    took = time.monotonic() - began
+    reporter.close(30)
+    assert 2 <= len(written) <= took + 3
     assert written[-1].generation == 99
     assert durable.load(tmp_path / "status.json", Status).generation == 99
 

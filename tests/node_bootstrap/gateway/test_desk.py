@@ -148,8 +148,8 @@ def test_a_broken_file_of_keys_leaves_the_last_one_in_force(desk: Running) -> No
 
 def test_a_request_waits_until_a_router_takes_requests(desk: Running) -> None:
     desk.route(open=False, wait_seconds=5)
-    threading.Timer(0.5, lambda: desk.route(open=True, upstream=desk.upstream)).start()
     started = time.monotonic()
+    threading.Timer(0.5, lambda: desk.route(open=True, upstream=desk.upstream)).start()
     asked = desk.ask(authorization="Bearer sk-a")
     assert asked.status == 200
     assert 0.4 < time.monotonic() - started < 5

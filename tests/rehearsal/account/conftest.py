@@ -208,7 +208,7 @@ class Site:
         found = self.ec2.describe_instances(InstanceIds=[instance_id])
         return found["Reservations"][0]["Instances"][0]
 
-    def wait(self, instance_id, state, seconds=10):
+    def wait(self, instance_id, state, seconds=60):
         deadline = time.monotonic() + seconds
         while True:
             instance = self.instance(instance_id)
@@ -218,7 +218,7 @@ class Site:
             time.sleep(0.1)
 
     @staticmethod
-    def wait_for(holds, seconds=10):
+    def wait_for(holds, seconds=60):
         deadline = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < deadline

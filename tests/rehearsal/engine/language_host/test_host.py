@@ -149,9 +149,9 @@ def test_a_missing_virtual_environment_is_an_error_with_the_cure(host, tmp_path)
 
 
 def test_cancel_ends_a_running_program(host, engine, tmp_path):
-    request = program(tmp_path, "import time\nprint('runs', flush=True)\ntime.sleep(60)")
+    request = program(tmp_path, "import time\nprint('runs', flush=True)\ntime.sleep(300)")
     running = host.Run.future(request)
-    assert engine.spoken_to.wait(20)
+    assert engine.spoken_to.wait(120)
     started = time.monotonic()
     host.Cancel(empty_pb2.Empty())
     result = running.result(timeout=20)

@@ -41,7 +41,7 @@ def test_it_says_its_port_and_serves_there(process):
 def test_a_signal_ends_it_at_once(process, number):
     process.stdout.readline()
     process.send_signal(number)
-    assert process.wait(4) == 0  # the engine waits 5 s before it kills
+    assert process.wait(10) == 0  # 0.3 s, and what a busy machine adds
 
 
 @pytest.mark.timeout(30)
