@@ -7,9 +7,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import boto3
 import yaml
-from rehearsed import CHECKOUT, Rehearsed
+from rehearsed import CHECKOUT, Rehearsed, client_of
 
 STACK, REGION, ZONE, TYPE = "wide-ep", "us-east-2", "us-east-2a", "p5en.48xlarge"
 BILLED_WHILE_THERE = {
@@ -60,15 +59,7 @@ class Account(Rehearsed):
         return self.client("ec2")
 
     def client(self, service: str) -> Any:
-        keys = self.endpoint
-        make: Any = boto3.client
-        return make(
-            service,
-            endpoint_url=keys["url"],
-            region_name=REGION,
-            aws_access_key_id=keys["access_key_id"],
-            aws_secret_access_key=keys["secret_access_key"],
-        )
+        return client_of(self.endpoint, service, REGION)
 
     def living(self) -> dict[str, str]:
         """Node -> id of its instance."""

@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,6 +50,18 @@ class Answer:
     @property
     def text(self) -> str:
         return self.body["choices"][0]["text"]
+
+
+def client_of(account: Mapping[str, str], service: str, region: str) -> Any:
+    """A client with the keys that an account's endpoint.json names."""
+    make: Any = boto3.client
+    return make(
+        service,
+        endpoint_url=account["url"],
+        region_name=region,
+        aws_access_key_id=account["access_key_id"],
+        aws_secret_access_key=account["secret_access_key"],
+    )
 
 
 @dataclass

@@ -6,10 +6,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 import yaml
-from rehearsed import CHECKOUT, Rehearsed
+from rehearsed import CHECKOUT, Rehearsed, client_of
 
 from infra.preflight import actions
 
@@ -45,13 +44,7 @@ def deployer(tmp_path: Path) -> Iterator[Rehearsed]:
 
 
 def keys_of_a_user(account: dict[str, str]) -> dict[str, str]:
-    iam = boto3.client(
-        "iam",
-        endpoint_url=account["url"],
-        region_name=account["region"],
-        aws_access_key_id=account["access_key_id"],
-        aws_secret_access_key=account["secret_access_key"],
-    )
+    iam = client_of(account, "iam", account["region"])
     allowed = [*actions.of(actions.ACTIONS), *READS]
     statement = {"Effect": "Allow", "Action": allowed, "Resource": "*"}
     document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})

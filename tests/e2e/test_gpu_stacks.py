@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import yaml
-from rehearsed import CHECKOUT, Rehearsed
+from rehearsed import CHECKOUT, Rehearsed, client_of
 
 from infra import buildable, catalog, settings, sources
 from infra.model import facts
@@ -46,13 +45,7 @@ class Applied:
 
     def client(self, service: str) -> Any:
         account = json.loads((self.rehearsed.root / "account/endpoint.json").read_text())
-        return boto3.client(
-            service,
-            endpoint_url=account["url"],
-            region_name=self.plan.region,
-            aws_access_key_id=account["access_key_id"],
-            aws_secret_access_key=account["secret_access_key"],
-        )
+        return client_of(account, service, self.plan.region)
 
     def instances(self) -> dict[str, dict[str, Any]]:
         """Node -> its instance as EC2 describes it, the nodes that run vLLM alone."""

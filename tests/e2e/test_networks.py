@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import yaml
 from certificates import imported
-from rehearsed import CHECKOUT, Rehearsed
+from rehearsed import CHECKOUT, Rehearsed, client_of
 
 pytestmark = pytest.mark.nightly
 
@@ -25,13 +24,7 @@ class Account(Rehearsed):
 
     def client(self, service: str) -> Any:
         keys = json.loads((self.root / "account/endpoint.json").read_text())
-        return boto3.client(
-            service,
-            endpoint_url=keys["url"],
-            region_name=REGION,
-            aws_access_key_id=keys["access_key_id"],
-            aws_secret_access_key=keys["secret_access_key"],
-        )
+        return client_of(keys, service, REGION)
 
     def settings(self, **sections: dict[str, Any]) -> None:
         data = yaml.safe_load((CHECKOUT / f"Pulumi.{STACK}.yaml").read_text())

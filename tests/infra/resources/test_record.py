@@ -27,6 +27,14 @@ def s3(deployment, monkeypatch):
         yield client
 
 
+def both_report(s3, deployment, status) -> None:
+    """The statuses of both nodes, ready, as their agents write them."""
+    for index in range(2):
+        made = status(index)
+        key = status_key(made.node)
+        s3.put_object(Bucket=deployment.bucket, Key=key, Body=to_json(made).encode())
+
+
 def run_hook(deployment, timeout_seconds: float) -> None:
     args = record.RecordArgs(deployment.bucket, "", timeout_seconds, profile=None)
     given = pulumi.ResourceHookArgs(
@@ -36,10 +44,7 @@ def run_hook(deployment, timeout_seconds: float) -> None:
 
 
 def test_an_answer_writes_the_record_beside_what_was_asked(s3, deployment, status):
-    for index in range(2):
-        made = status(index)
-        key = status_key(made.node)
-        s3.put_object(Bucket=deployment.bucket, Key=key, Body=to_json(made).encode())
+    both_report(s3, deployment, status)
     run_hook(deployment, timeout_seconds=10)
     written = s3.get_object(Bucket=deployment.bucket, Key=wait.RECORD_KEY)["Body"].read()
     assert json.loads(written)["deployment"] == json.loads(to_json(deployment))
@@ -59,11 +64,7 @@ def test_no_answer_fails_the_update_and_the_record_says_why_and_proves_nothing(s
 def test_a_failure_stands_beside_what_was_proven_before_until_the_next_answer(
     s3, deployment, status
 ):
-    for index in range(2):
-        made = status(index)
-        s3.put_object(
-            Bucket=deployment.bucket, Key=status_key(made.node), Body=to_json(made).encode()
-        )
+    both_report(s3, deployment, status)
     run_hook(deployment, timeout_seconds=10)
     changed = dataclasses.replace(
         deployment,
@@ -86,11 +87,7 @@ def failed_at(deployment) -> float | None:
 def test_settings_that_were_proven_before_a_failure_are_asked_for_anew_and_then_stay(
     s3, deployment, status
 ):
-    for index in range(2):
-        made = status(index)
-        s3.put_object(
-            Bucket=deployment.bucket, Key=status_key(made.node), Body=to_json(made).encode()
-        )
+    both_report(s3, deployment, status)
     run_hook(deployment, timeout_seconds=10)
     assert failed_at(deployment) is None
     changed = dataclasses.replace(
